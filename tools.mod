@@ -1,0 +1,3 @@
+module github.com/roamsign/roamsign/tools
+
+go 1.26.0
