@@ -35,8 +35,11 @@ type parts struct {
 const (
 	algDigest    = "http://www.w3.org/2001/04/xmlenc#sha256"
 	algSignature = "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256"
-	uriEnveloped = "urn:oasis:names:specification:ubl:dsig:enveloped:xades"
-	idSignature  = "urn:oasis:names:specification:ubl:signature:Invoice"
-	idSigInfo    = "urn:oasis:names:specification:ubl:signature:1"
-	idProps      = "id-xades-signed-props"
+	// algDeclaredC14N is what the samples declare. What is done is inclusive
+	// canonicalization, without blank text.
+	algDeclaredC14N = "http://www.w3.org/2001/10/xml-exc-c14n#"
+	uriEnveloped    = "urn:oasis:names:specification:ubl:dsig:enveloped:xades"
+	idSignature     = "urn:oasis:names:specification:ubl:signature:Invoice"
+	idSigInfo       = "urn:oasis:names:specification:ubl:signature:1"
+	idProps         = "id-xades-signed-props"
 )

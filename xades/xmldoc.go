@@ -1,0 +1,374 @@
+package xades
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+)
+
+// xmlOptions says how to read an XML document.
+type xmlOptions struct {
+	setVersion string // what InvoiceTypeCode's listVersionID is written as; "" leaves it
+}
+
+// xmlDocument is what one pass over an XML document yields.
+type xmlDocument struct {
+	canonical  []byte // canonical form without the blocks
+	rootEnd    int    // offset in canonical after the root's start tag
+	supplierAt int    // offset in canonical of the root's AccountingSupplierParty; -1 if there is none
+	bindsCAC   bool   // the root binds the prefix cac as UBL does
+	bindsCBC   bool   // and cbc
+	blocks     []xmlBlock
+	props      [][]byte // OuterXml of each xades:SignedProperties within the blocks
+	strays     []string // names of elements called UBLExtensions or Signature that are no blocks
+	repeated   []string // elements of the root that must be one and are more
+	pis        int      // processing instructions
+	header     header
+}
+
+// xmlBlock is an element that the digest rule leaves out, with all below it.
+type xmlBlock struct {
+	extensions bool // ext:UBLExtensions, else cac:Signature
+	atRoot     bool // a child of the root
+	canonical  []byte
+}
+
+// role says what an element is, by its path from the root.
+type role uint8
+
+const (
+	roleNone role = iota
+	roleRoot
+	roleNumber
+	roleTypeCode
+	roleIssueDate
+	roleIssueTime
+	roleSupplier
+	roleCustomer
+	roleSupplierParty
+	roleCustomerParty
+	roleSupplierIdentification
+	roleCustomerIdentification
+	roleSupplierID
+	roleCustomerID
+)
+
+// xmlReader drives the scanner over a document and writes its two outputs: the
+// kept canonical form, and the blocks left out.
+type xmlReader struct {
+	scanner xmlScanner
+	options xmlOptions
+	doc     xmlDocument
+
+	kept    canon
+	block   canon
+	outer   outerXML
+	blockAt int // depth of the block being read; 0 where none is
+	propsAt int // depth of the SignedProperties being read; 0 where none is
+
+	roles   []role // of the open elements
+	valueAt int    // where the content of the innermost element with a role began
+	scheme  string // schemeID of the party identification being read
+	found   [roleSupplierID]int
+}
+
+// scanXML reads a whole document. Every error wraps [ErrMalformed].
+func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
+	source, err := plainUTF8(document)
+	if err != nil {
+		return nil, err
+	}
+	r := &xmlReader{scanner: xmlScanner{src: source}, options: options}
+	r.doc.supplierAt = -1
+	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
+	for {
+		if err := r.scanner.next(); err != nil {
+			return nil, err
+		}
+		if r.scanner.kind == tokEOF {
+			break
+		}
+		if err := r.token(); err != nil {
+			return nil, err
+		}
+	}
+	r.kept.boundary()
+	r.doc.canonical = r.kept.out
+	return &r.doc, nil
+}
+
+// current is the output that the scanner's position belongs to.
+func (r *xmlReader) current() *canon {
+	if r.blockAt > 0 {
+		return &r.block
+	}
+	return &r.kept
+}
+
+func (r *xmlReader) token() error {
+	c, s := r.current(), &r.scanner
+	switch s.kind {
+	case tokText:
+		if len(s.open) > 0 {
+			c.text(s)
+			r.outer.text(s, r.propsAt > 0)
+		}
+		return nil
+	case tokCDATA:
+		c.cdata(s)
+		r.outer.text(s, r.propsAt > 0)
+		return nil
+	}
+	c.boundary()
+	switch s.kind {
+	case tokPI:
+		r.doc.pis++
+		c.instruction(s)
+		r.outer.instruction(s, r.propsAt > 0)
+	case tokComment:
+		r.outer.comment(s, r.propsAt > 0)
+	case tokStart:
+		if err := r.start(); err != nil {
+			return err
+		}
+	case tokEnd:
+		r.end()
+	}
+	r.current().begin()
+	return nil
+}
+
+func (r *xmlReader) start() error {
+	s := &r.scanner
+	depth := len(s.open)
+	if depth == 1 {
+		if err := r.root(); err != nil {
+			return err
+		}
+	}
+	if r.blockAt == 0 && r.opensBlock() {
+		r.blockAt = depth
+		r.block.out = nil
+		r.block.start(s, true, nil)
+		r.roles = append(r.roles, roleNone)
+		return nil
+	}
+	if r.blockAt > 0 {
+		r.block.start(s, false, nil)
+		if r.propsAt == 0 && string(s.name.local()) == "SignedProperties" && string(s.uri) == nsXAdES {
+			r.propsAt = depth
+			r.outer.reset()
+		}
+		r.outer.start(s, r.propsAt > 0)
+		r.roles = append(r.roles, roleNone)
+		return nil
+	}
+	is := r.role()
+	r.roles = append(r.roles, is)
+	if is == roleSupplier && r.doc.supplierAt < 0 {
+		r.doc.supplierAt = len(r.kept.out)
+	}
+	r.kept.start(s, false, r.override(is))
+	if depth == 1 {
+		r.doc.rootEnd = len(r.kept.out)
+	}
+	r.valueAt = len(r.kept.out)
+	return nil
+}
+
+// root refuses what is no MyInvois document, which always has the root Invoice.
+func (r *xmlReader) root() error {
+	s := &r.scanner
+	if string(s.name.local()) != "Invoice" || string(s.uri) != nsInvoice {
+		return fmt.Errorf("%w: its root is <%s> in namespace %q; MyInvois documents of every type have the root Invoice in %s",
+			ErrMalformed, s.name.full, s.uri, nsInvoice)
+	}
+	cac, _ := s.ns.lookup([]byte("cac"))
+	cbc, _ := s.ns.lookup([]byte("cbc"))
+	r.doc.bindsCAC, r.doc.bindsCBC = string(cac) == nsCAC, string(cbc) == nsCBC
+	return nil
+}
+
+// opensBlock tells whether the element that starts is left out of the digest:
+// ext:UBLExtensions and cac:Signature, wherever they stand (LHDN SDK,
+// signature-creation, step 2, which removes by name at any depth).
+func (r *xmlReader) opensBlock() bool {
+	s := &r.scanner
+	local, extensions := s.name.local(), false
+	switch string(local) {
+	case "UBLExtensions":
+		extensions = true
+		if string(s.uri) != nsExt {
+			r.doc.strays = append(r.doc.strays, string(s.name.full))
+			return false
+		}
+	case "Signature":
+		if string(s.uri) != nsCAC {
+			r.doc.strays = append(r.doc.strays, string(s.name.full))
+			return false
+		}
+	default:
+		return false
+	}
+	if len(s.open) == 1 {
+		return false
+	}
+	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2})
+	return true
+}
+
+func (r *xmlReader) end() {
+	s := &r.scanner
+	depth := len(s.open) + 1 // of the element that ends
+	is := r.roles[len(r.roles)-1]
+	r.roles = r.roles[:len(r.roles)-1]
+	if r.blockAt == 0 {
+		r.value(is)
+		r.kept.end(s.name)
+		r.valueAt = -1 // its parent has an element in it: no value
+		return
+	}
+	r.block.end(s.name)
+	r.outer.end(s, r.propsAt > 0)
+	if depth == r.propsAt {
+		r.propsAt = 0
+		r.doc.props = append(r.doc.props, bytes.Clone(r.outer.out))
+	}
+	if depth == r.blockAt {
+		r.doc.blocks[len(r.doc.blocks)-1].canonical = r.block.out
+		r.blockAt = 0
+	}
+}
+
+// role tells what the element that starts is.
+func (r *xmlReader) role() role {
+	s := &r.scanner
+	if len(r.roles) == 0 {
+		return roleRoot
+	}
+	parent := r.roles[len(r.roles)-1]
+	local := string(s.name.local())
+	switch string(s.uri) {
+	case nsCBC:
+		return basicRole(parent, local)
+	case nsCAC:
+		return aggregateRole(parent, local)
+	}
+	return roleNone
+}
+
+func basicRole(parent role, local string) role {
+	switch {
+	case parent == roleRoot && local == "ID":
+		return roleNumber
+	case parent == roleRoot && local == "InvoiceTypeCode":
+		return roleTypeCode
+	case parent == roleRoot && local == "IssueDate":
+		return roleIssueDate
+	case parent == roleRoot && local == "IssueTime":
+		return roleIssueTime
+	case parent == roleSupplierIdentification && local == "ID":
+		return roleSupplierID
+	case parent == roleCustomerIdentification && local == "ID":
+		return roleCustomerID
+	}
+	return roleNone
+}
+
+func aggregateRole(parent role, local string) role {
+	switch {
+	case parent == roleRoot && local == "AccountingSupplierParty":
+		return roleSupplier
+	case parent == roleRoot && local == "AccountingCustomerParty":
+		return roleCustomer
+	case parent == roleSupplier && local == "Party":
+		return roleSupplierParty
+	case parent == roleCustomer && local == "Party":
+		return roleCustomerParty
+	case parent == roleSupplierParty && local == "PartyIdentification":
+		return roleSupplierIdentification
+	case parent == roleCustomerParty && local == "PartyIdentification":
+		return roleCustomerIdentification
+	}
+	return roleNone
+}
+
+// override notes the attributes that matter of an element with a role, and
+// gives the one to write instead of the document's own.
+func (r *xmlReader) override(is role) *attribute {
+	switch is {
+	case roleTypeCode:
+		r.doc.header.version = r.attr("listVersionID")
+		if r.options.setVersion != "" {
+			r.doc.header.version = r.options.setVersion
+			return &attribute{name: qname{full: []byte("listVersionID")}, raw: []byte(r.options.setVersion), plain: true}
+		}
+	case roleSupplierID, roleCustomerID:
+		r.scheme = r.attr("schemeID")
+	}
+	return nil
+}
+
+// attr gives the value of an attribute without a namespace, "" if it is absent.
+func (r *xmlReader) attr(name string) string {
+	for i := range r.scanner.attrs {
+		if a := &r.scanner.attrs[i]; !a.declares && string(a.name.full) == name {
+			return string(attributeValue(nil, a.raw))
+		}
+	}
+	return ""
+}
+
+// value takes what an element with a role contains.
+func (r *xmlReader) value(is role) {
+	if is == roleNone || is == roleRoot {
+		return
+	}
+	text := ""
+	if r.valueAt >= 0 {
+		text = trimBlanks(unescape(r.kept.out[r.valueAt:]))
+	}
+	h := &r.doc.header
+	switch is {
+	case roleSupplierID:
+		h.supplier.identify(r.scheme, text)
+		return
+	case roleCustomerID:
+		h.customer.identify(r.scheme, text)
+		return
+	case roleSupplierIdentification, roleCustomerIdentification:
+		return
+	}
+	if r.found[is]++; r.found[is] > 1 {
+		r.doc.repeated = append(r.doc.repeated, string(r.scanner.name.full))
+		return
+	}
+	switch is {
+	case roleNumber:
+		h.number = text
+	case roleTypeCode:
+		h.typeCode = text
+	case roleIssueDate:
+		h.issueDate = text
+	case roleIssueTime:
+		h.issueTime = text
+	}
+}
+
+// trimBlanks trims the blanks of XML, and no other space.
+func trimBlanks(text []byte) string { return string(bytes.Trim(text, " \t\r\n")) }
+
+// unescape resolves the references of canonical text and leaves all else alone.
+func unescape(text []byte) []byte {
+	var out []byte
+	for {
+		at := bytes.IndexByte(text, '&')
+		if at < 0 {
+			return append(out, text...)
+		}
+		size := 1 + bytes.IndexByte(text[at:], ';')
+		r, _ := referenced(text[at+1 : at+size-1])
+		out = utf8.AppendRune(append(out, text[:at]...), r)
+		text = text[at+size:]
+	}
+}

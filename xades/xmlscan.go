@@ -1,0 +1,338 @@
+package xades
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Bounds on a document's shape. Real invoices nest 17 deep at most, declare a
+// dozen namespaces and carry three attributes an element.
+const (
+	maxDepth      = 128
+	maxAttributes = 128 // of one element, namespace declarations included
+	maxNamespaces = 128 // declarations in scope at one element
+	maxName       = 512 // bytes of a qualified name or a namespace URI
+)
+
+type tokenKind uint8
+
+const (
+	tokEOF    tokenKind = iota
+	tokStart            // name, attrs, selfClosed
+	tokEnd              // name; also comes after a self-closed start
+	tokText             // raw: one literal run between markup, references in it
+	tokCDATA            // raw: the section's content
+	tokPI               // name, raw: the data
+	tokComment          // raw: what stands between <!-- and -->
+	tokDeclaration      // the XML declaration
+)
+
+// qname is a qualified name as it stands in the document.
+type qname struct {
+	full  []byte
+	colon int // length of the prefix; 0 where there is none
+}
+
+func (n qname) prefix() []byte { return n.full[:n.colon] }
+
+func (n qname) local() []byte {
+	if n.colon == 0 {
+		return n.full
+	}
+	return n.full[n.colon+1:]
+}
+
+// attribute is one attribute of a start tag. A namespace declaration has
+// declares set; its prefix is then what it declares.
+type attribute struct {
+	name     qname
+	raw      []byte // between the quotes, as it stands
+	plain    bool   // raw is its own value and its own canonical form
+	declares bool
+	uri      []byte // the name's namespace; for a declaration, the one declared
+}
+
+func (a *attribute) declared() []byte { // the prefix that a declaration binds
+	if a.name.colon == 0 {
+		return nil
+	}
+	return a.name.local()
+}
+
+// xmlScanner reads a document token by token. It is strict: what it lets pass
+// is well-formed XML 1.0 with namespaces, in UTF-8, without a DOCTYPE, within
+// the bounds above. Slices in its tokens point into the document and are valid
+// as long as that; attrs is valid until the next token.
+type xmlScanner struct {
+	src []byte
+	pos int
+
+	kind       tokenKind
+	name       qname
+	uri        []byte // namespace of the element that starts or ends
+	attrs      []attribute
+	selfClosed bool
+	raw        []byte
+	plain      bool // tokText: raw is its own canonical form
+	inked      bool // tokText, tokCDATA: raw has a character that is no literal blank
+	references bool // tokText: raw has references
+
+	open      []openElement
+	ns        namespaces
+	rootSeen  bool
+	endFollow bool // the start tag was self-closed: its end comes next
+}
+
+type openElement struct {
+	name qname
+	uri  []byte
+	mark int // declarations in scope outside it
+}
+
+// syntaxError is a fault in the document at the scanner's position.
+func (s *xmlScanner) fault(at int, format string, args ...any) error {
+	return fmt.Errorf("%w: XML, %s: %s", ErrMalformed, position(s.src, at), fmt.Sprintf(format, args...))
+}
+
+// position names a place in a document for people.
+func position(src []byte, at int) string {
+	at = min(at, len(src))
+	line := 1 + bytes.Count(src[:at], []byte{'\n'})
+	column := at - bytes.LastIndexByte(src[:at], '\n')
+	return fmt.Sprintf("line %d, column %d", line, column)
+}
+
+// next reads one token into the scanner. After tokEOF the document was whole.
+func (s *xmlScanner) next() error {
+	if s.endFollow {
+		s.endFollow = false
+		s.kind = tokEnd
+		s.close()
+		return nil
+	}
+	if s.pos >= len(s.src) {
+		return s.end()
+	}
+	if s.src[s.pos] != '<' {
+		return s.text()
+	}
+	if s.pos+1 >= len(s.src) {
+		return s.fault(s.pos, "the document ends within a tag; it is truncated")
+	}
+	switch s.src[s.pos+1] {
+	case '/':
+		return s.endTag()
+	case '?':
+		return s.instruction()
+	case '!':
+		return s.declaration()
+	}
+	return s.startTag()
+}
+
+func (s *xmlScanner) end() error {
+	if len(s.open) > 0 {
+		return s.fault(s.pos, "the document ends within <%s>; it is truncated", s.open[len(s.open)-1].name.full)
+	}
+	if !s.rootSeen {
+		return s.fault(s.pos, "no element in it")
+	}
+	s.kind = tokEOF
+	return nil
+}
+
+// text reads one literal run, up to the next markup.
+func (s *xmlScanner) text() error {
+	start := s.pos
+	plain, inked, references := true, false, false
+	src, i := s.src, s.pos
+	for i < len(src) && src[i] != '<' {
+		class := xmlClass[src[i]]
+		if class&inBlank == 0 {
+			inked = true
+		}
+		if class&inText != 0 {
+			i++
+			continue
+		}
+		switch c := src[i]; {
+		case c == '&':
+			end, _, err := s.reference(i)
+			if err != nil {
+				return err
+			}
+			plain, references = false, true
+			i = end
+		case c == '\r':
+			plain = false
+			i++
+		case c == '>':
+			if i-start >= 2 && src[i-1] == ']' && src[i-2] == ']' {
+				return s.fault(i-2, "]]> in text; write ]]&gt;")
+			}
+			plain = false
+			i++
+		default:
+			size, err := s.char(i)
+			if err != nil {
+				return err
+			}
+			i += size
+		}
+	}
+	if len(s.open) == 0 && inked {
+		return s.fault(start, "text outside the root element")
+	}
+	s.kind, s.raw, s.pos = tokText, src[start:i], i
+	s.plain, s.inked, s.references = plain, inked, references
+	return nil
+}
+
+// char checks the character at i, which is no plain one, and gives its size.
+func (s *xmlScanner) char(i int) (int, error) {
+	r, size := utf8.DecodeRune(s.src[i:])
+	if r == utf8.RuneError && size <= 1 {
+		return 0, s.fault(i, "invalid UTF-8 (byte 0x%02x); save the document as UTF-8", s.src[i])
+	}
+	if !xmlChar(r) {
+		return 0, s.fault(i, "character U+%04X is not allowed in XML", r)
+	}
+	return size, nil
+}
+
+// reference reads the character reference or predefined entity at i and gives
+// the offset after it and the character.
+func (s *xmlScanner) reference(i int) (end int, r rune, err error) {
+	const longest = 64 // "&#x0010FFFF;" and some zeros
+	stop := bytes.IndexByte(s.src[i:min(i+longest, len(s.src))], ';')
+	if stop < 0 {
+		return 0, 0, s.fault(i, "& that begins no reference; write &amp;")
+	}
+	name := s.src[i+1 : i+stop]
+	r, ok := referenced(name)
+	if !ok {
+		return 0, 0, s.fault(i, "&%s; is not a reference XML allows without a DTD", name)
+	}
+	return i + stop + 1, r, nil
+}
+
+// referenced resolves what stands between & and ;.
+func referenced(name []byte) (rune, bool) {
+	switch string(name) {
+	case "lt":
+		return '<', true
+	case "gt":
+		return '>', true
+	case "amp":
+		return '&', true
+	case "apos":
+		return '\'', true
+	case "quot":
+		return '"', true
+	}
+	if len(name) < 2 || name[0] != '#' {
+		return 0, false
+	}
+	digits, base := name[1:], rune(10)
+	if digits[0] == 'x' {
+		digits, base = digits[1:], 16
+	}
+	var r rune
+	for _, c := range digits {
+		d := rune(hexValue(c))
+		if d >= base {
+			return 0, false
+		}
+		if r = r*base + d; r > utf8.MaxRune {
+			return 0, false
+		}
+	}
+	return r, len(digits) > 0 && xmlChar(r)
+}
+
+// hexValue gives the value of a hexadecimal digit, or 255.
+func hexValue(c byte) byte {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0'
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 255
+}
+
+// declaration reads a comment or a CDATA section, and refuses a DOCTYPE.
+func (s *xmlScanner) declaration() error {
+	rest := s.src[s.pos:]
+	switch {
+	case bytes.HasPrefix(rest, []byte("<!--")):
+		return s.comment()
+	case bytes.HasPrefix(rest, []byte("<![CDATA[")):
+		return s.cdata()
+	case bytes.HasPrefix(rest, []byte("<!DOCTYPE")):
+		return s.fault(s.pos, "a DOCTYPE is refused, since it can change what the document says; remove it")
+	}
+	return s.fault(s.pos, "<! that begins neither a comment nor a CDATA section")
+}
+
+func (s *xmlScanner) comment() error {
+	body := s.pos + len("<!--")
+	stop := bytes.Index(s.src[body:], []byte("--"))
+	if stop < 0 {
+		return s.fault(s.pos, "a comment that does not end")
+	}
+	end := body + stop + 2
+	if end >= len(s.src) || s.src[end] != '>' {
+		return s.fault(end-2, "-- within a comment")
+	}
+	if err := s.chars(body, end-2); err != nil {
+		return err
+	}
+	s.kind, s.raw, s.pos = tokComment, s.src[body:end-2], end+1
+	return nil
+}
+
+func (s *xmlScanner) cdata() error {
+	if len(s.open) == 0 {
+		return s.fault(s.pos, "a CDATA section outside the root element")
+	}
+	body := s.pos + len("<![CDATA[")
+	stop := bytes.Index(s.src[body:], []byte("]]>"))
+	if stop < 0 {
+		return s.fault(s.pos, "a CDATA section that does not end")
+	}
+	if err := s.chars(body, body+stop); err != nil {
+		return err
+	}
+	s.kind, s.raw, s.pos = tokCDATA, s.src[body:body+stop], body+stop+3
+	s.inked = !allBlank(s.raw)
+	return nil
+}
+
+// chars checks that src[from:to] has only characters of XML.
+func (s *xmlScanner) chars(from, to int) error {
+	for i := from; i < to; {
+		if c := s.src[i]; c < utf8.RuneSelf && xmlClass[c]&(inText|inValue|inBlank) != 0 || c == '&' || c == '<' || c == '>' {
+			i++
+			continue
+		}
+		size, err := s.char(i)
+		if err != nil {
+			return err
+		}
+		i += size
+	}
+	return nil
+}
+
+func allBlank(text []byte) bool {
+	for _, c := range text {
+		if !blank(c) {
+			return false
+		}
+	}
+	return true
+}

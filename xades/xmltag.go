@@ -1,0 +1,273 @@
+package xades
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+)
+
+// qualified reads a qualified name at i and gives the offset after it.
+func (s *xmlScanner) qualified(i int) (qname, int, error) {
+	start, colon := i, 0
+	src := s.src
+	begin := true // a name part begins here
+	for i < len(src) {
+		c := src[i]
+		switch {
+		case c < utf8.RuneSelf && (xmlClass[c]&atStart != 0 || !begin && xmlClass[c]&inName != 0):
+			i++
+			begin = false
+		case c == ':' && !begin && colon == 0:
+			colon = i - start
+			i++
+			begin = true
+		case c >= utf8.RuneSelf:
+			r, size := utf8.DecodeRune(src[i:])
+			if begin && !nameStart(r) || !nameChar(r) || r == utf8.RuneError && size == 1 {
+				return qname{}, 0, s.fault(i, "U+%04X where a name is expected", r)
+			}
+			i += size
+			begin = false
+		default:
+			goto done
+		}
+	}
+done:
+	if begin {
+		return qname{}, 0, s.fault(i, "a name is expected here")
+	}
+	if i-start > maxName {
+		return qname{}, 0, s.fault(start, "a name of over %d bytes", maxName)
+	}
+	return qname{full: src[start:i], colon: colon}, i, nil
+}
+
+// skipBlanks gives the offset of the next byte that is no blank.
+func (s *xmlScanner) skipBlanks(i int) int {
+	for i < len(s.src) && blank(s.src[i]) {
+		i++
+	}
+	return i
+}
+
+func (s *xmlScanner) startTag() error {
+	if len(s.open) == 0 && s.rootSeen {
+		return s.fault(s.pos, "a second root element; a document has one")
+	}
+	if len(s.open) >= maxDepth {
+		return s.fault(s.pos, "elements nested over %d deep", maxDepth)
+	}
+	name, i, err := s.qualified(s.pos + 1)
+	if err != nil {
+		return err
+	}
+	mark := s.ns.mark()
+	s.attrs = s.attrs[:0]
+	i, err = s.attributes(i)
+	if err != nil {
+		return err
+	}
+	if err := s.resolve(name); err != nil {
+		return err
+	}
+	s.rootSeen = true
+	s.kind, s.name, s.pos, s.endFollow = tokStart, name, i, s.selfClosed
+	s.open = append(s.open, openElement{name: name, uri: s.uri, mark: mark})
+	return nil
+}
+
+// attributes reads up to and with the > that ends the tag.
+func (s *xmlScanner) attributes(i int) (int, error) {
+	for {
+		before := i
+		i = s.skipBlanks(i)
+		if i >= len(s.src) {
+			return 0, s.fault(i, "the document ends within a tag; it is truncated")
+		}
+		switch s.src[i] {
+		case '>':
+			s.selfClosed = false
+			return i + 1, nil
+		case '/':
+			if i+1 >= len(s.src) || s.src[i+1] != '>' {
+				return 0, s.fault(i, "/ in a tag without the > after it")
+			}
+			s.selfClosed = true
+			return i + 2, nil
+		}
+		if before == i {
+			return 0, s.fault(i, "a blank is missing before this attribute")
+		}
+		if len(s.attrs) >= maxAttributes {
+			return 0, s.fault(i, "an element with over %d attributes", maxAttributes)
+		}
+		var err error
+		if i, err = s.attribute(i); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// attribute reads name="value" at i, and binds what it declares.
+func (s *xmlScanner) attribute(i int) (int, error) {
+	name, i, err := s.qualified(i)
+	if err != nil {
+		return 0, err
+	}
+	i = s.skipBlanks(i)
+	if i >= len(s.src) || s.src[i] != '=' {
+		return 0, s.fault(i, "attribute %s has no value", name.full)
+	}
+	i = s.skipBlanks(i + 1)
+	if i >= len(s.src) || s.src[i] != '"' && s.src[i] != '\'' {
+		return 0, s.fault(i, "the value of attribute %s is not quoted", name.full)
+	}
+	a := attribute{name: name}
+	end, plain, err := s.value(i)
+	if err != nil {
+		return 0, err
+	}
+	a.raw, a.plain = s.src[i+1:end], plain
+	if string(name.full) == "xmlns" || string(name.prefix()) == "xmlns" {
+		if err := s.declare(&a, i); err != nil {
+			return 0, err
+		}
+	}
+	s.attrs = append(s.attrs, a)
+	return end + 1, nil
+}
+
+// value finds the end of the attribute value whose opening quote stands at i.
+func (s *xmlScanner) value(i int) (end int, plain bool, err error) {
+	quote := s.src[i]
+	plain = true
+	for i++; i < len(s.src); {
+		c := s.src[i]
+		switch {
+		case c == quote:
+			return i, plain, nil
+		case xmlClass[c]&inValue != 0:
+			i++
+		case c == '&':
+			if i, _, err = s.reference(i); err != nil {
+				return 0, false, err
+			}
+			plain = false
+		case c == '<':
+			return 0, false, s.fault(i, "< in an attribute value; write &lt;")
+		case c == '"' || blank(c):
+			plain = false
+			i++
+		default:
+			size, err := s.char(i)
+			if err != nil {
+				return 0, false, err
+			}
+			i += size
+		}
+	}
+	return 0, false, s.fault(i, "the document ends within an attribute value; it is truncated")
+}
+
+// declare binds the namespace that the attribute at i declares.
+func (s *xmlScanner) declare(a *attribute, i int) error {
+	a.declares = true
+	a.uri = a.raw
+	if !a.plain {
+		a.uri = attributeValue(nil, a.raw)
+	}
+	prefix := a.declared()
+	switch {
+	case string(prefix) == "xmlns":
+		return s.fault(i, "the prefix xmlns is reserved")
+	case string(prefix) == "xml" != (string(a.uri) == nsXML):
+		return s.fault(i, "the prefix xml and the namespace %s belong to each other only", nsXML)
+	case string(a.uri) == nsXMLNS:
+		return s.fault(i, "the namespace %s is reserved", nsXMLNS)
+	case len(prefix) > 0 && len(a.uri) == 0:
+		return s.fault(i, "xmlns:%s=\"\" undeclares a prefix, which XML 1.0 does not know", prefix)
+	case len(a.uri) > maxName:
+		return s.fault(i, "a namespace URI of over %d bytes", maxName)
+	case len(a.uri) > 0 && !absolute(a.uri):
+		return s.fault(i, "namespace %q is a relative URI, which canonical XML refuses", a.uri)
+	case s.ns.mark() >= maxNamespaces:
+		return s.fault(i, "over %d namespace declarations in scope", maxNamespaces)
+	}
+	s.ns.bind(prefix, a.uri)
+	return nil
+}
+
+// absolute tells whether uri has a scheme (RFC 3986, section 3.1).
+func absolute(uri []byte) bool {
+	scheme, _, ok := strings.Cut(string(uri), ":")
+	if !ok || scheme == "" {
+		return false
+	}
+	for i := range len(scheme) {
+		c := scheme[i]
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !letter && (i == 0 || !strings.ContainsRune("0123456789+-.", rune(c))) {
+			return false
+		}
+	}
+	return true
+}
+
+// resolve gives the element and its attributes their namespaces, and refuses
+// two attributes of one name.
+func (s *xmlScanner) resolve(name qname) error {
+	var ok bool
+	if s.uri, ok = s.ns.lookup(name.prefix()); !ok {
+		return s.fault(s.pos, "the prefix %s of <%s> is not declared", name.prefix(), name.full)
+	}
+	for i := range s.attrs {
+		a := &s.attrs[i]
+		if !a.declares && a.name.colon > 0 {
+			if a.uri, ok = s.ns.lookup(a.name.prefix()); !ok {
+				return s.fault(s.pos, "the prefix %s of attribute %s is not declared", a.name.prefix(), a.name.full)
+			}
+		}
+		for j := range s.attrs[:i] {
+			if sameAttribute(a, &s.attrs[j]) {
+				return s.fault(s.pos, "<%s> has attribute %s twice", name.full, a.name.full)
+			}
+		}
+	}
+	return nil
+}
+
+func sameAttribute(a, b *attribute) bool {
+	if a.declares || b.declares {
+		return a.declares && b.declares && bytes.Equal(a.declared(), b.declared())
+	}
+	return bytes.Equal(a.name.local(), b.name.local()) && bytes.Equal(a.uri, b.uri)
+}
+
+func (s *xmlScanner) endTag() error {
+	start := s.pos
+	name, i, err := s.qualified(start + 2)
+	if err != nil {
+		return err
+	}
+	i = s.skipBlanks(i)
+	if i >= len(s.src) || s.src[i] != '>' {
+		return s.fault(i, "the end tag of %s does not close", name.full)
+	}
+	if len(s.open) == 0 {
+		return s.fault(start, "</%s> ends nothing", name.full)
+	}
+	if top := s.open[len(s.open)-1].name; !bytes.Equal(top.full, name.full) {
+		return s.fault(start, "</%s> where </%s> is expected", name.full, top.full)
+	}
+	s.kind, s.pos = tokEnd, i+1
+	s.close()
+	return nil
+}
+
+// close leaves the innermost element.
+func (s *xmlScanner) close() {
+	top := s.open[len(s.open)-1]
+	s.open = s.open[:len(s.open)-1]
+	s.name, s.uri = top.name, top.uri
+	s.ns.release(top.mark)
+}
