@@ -1,0 +1,193 @@
+package xades
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// parts reads the signature block out of the members that were taken out of
+// Invoice[0]. Those are validated and minified already, and go into maps only:
+// the names in structs would match whatever their case.
+//
+// What is missing is an empty text. What has another shape than the official
+// samples', or stands twice where one is meant, is [ErrMalformed].
+func (d *jsonDocument) parts() (*parts, error) {
+	var r jsonReader
+	p := &parts{}
+	extension, signature := r.find(jsonNode{"Invoice[0].UBLExtensions", d.extensions}, p)
+	p.extensionURI = r.text(extension, "ExtensionURI")
+	r.readSignature(signature, p)
+	if blocks := r.elements(jsonNode{"Invoice[0].Signature", d.signature}); len(blocks) > 0 {
+		p.signatureMethod = r.text(blocks[0], "SignatureMethod")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return p, nil
+}
+
+// find counts the signatures in all extensions, and returns the first one and
+// the extension it stands in; without any, the first extension.
+func (r *jsonReader) find(extensions jsonNode, p *parts) (extension, signature jsonNode) {
+	for _, list := range r.elements(extensions) {
+		for _, e := range r.list(list, "UBLExtension") {
+			if extension.raw == nil {
+				extension = e
+			}
+			for _, s := range r.signatures(e) {
+				if p.signatures++; p.signatures == 1 {
+					extension, signature = e, s
+				}
+			}
+		}
+	}
+	return extension, signature
+}
+
+// signatures returns all signatures in one extension.
+func (r *jsonReader) signatures(extension jsonNode) []jsonNode {
+	found := []jsonNode{extension}
+	for _, name := range []string{"ExtensionContent", "UBLDocumentSignatures", "SignatureInformation", "Signature"} {
+		var next []jsonNode
+		for _, n := range found {
+			next = append(next, r.list(n, name)...)
+		}
+		found = next
+	}
+	return found
+}
+
+func (r *jsonReader) readSignature(signature jsonNode, p *parts) {
+	p.signatureValue = r.text(signature, "SignatureValue")
+	p.certificate = r.text(r.one(r.one(signature, "KeyInfo"), "X509Data"), "X509Certificate")
+	r.readSignedInfo(r.one(signature, "SignedInfo"), p)
+
+	qualifying := r.one(r.one(signature, "Object"), "QualifyingProperties")
+	p.props = qualifying.raw
+	props := r.one(r.one(qualifying, "SignedProperties"), "SignedSignatureProperties")
+	p.signingTime = r.text(props, "SigningTime")
+	cert := r.one(r.one(props, "SigningCertificate"), "Cert")
+	digest := r.one(cert, "CertDigest")
+	p.certDigest = r.text(digest, "DigestValue")
+	p.certDigestMethod = r.attribute(r.one(digest, "DigestMethod"), "Algorithm")
+	issuer := r.one(cert, "IssuerSerial")
+	p.issuer = r.text(issuer, "X509IssuerName")
+	p.serial = r.text(issuer, "X509SerialNumber")
+}
+
+// readSignedInfo tells the two References apart by what they say they are: the
+// order differs between the SDKs in use.
+func (r *jsonReader) readSignedInfo(info jsonNode, p *parts) {
+	p.signedInfo = info.raw
+	p.signatureAlgorithm = r.attribute(r.one(info, "SignatureMethod"), "Algorithm")
+	var ofDocument, ofProps bool
+	for _, ref := range r.list(info, "Reference") {
+		kind, uri := r.attribute(ref, "Type"), r.attribute(ref, "URI")
+		digest := r.text(ref, "DigestValue")
+		method := r.attribute(r.one(ref, "DigestMethod"), "Algorithm")
+		switch {
+		case kind == jsonTypeProps || uri == "#"+idProps:
+			r.once(&ofProps, ref)
+			p.propsDigest, p.propsDigestMethod = digest, method
+		case kind == "" || uri == "":
+			r.once(&ofDocument, ref)
+			p.docDigest, p.docDigestMethod = digest, method
+		}
+	}
+}
+
+// once refuses a second Reference of one kind.
+func (r *jsonReader) once(seen *bool, ref jsonNode) {
+	if *seen {
+		r.fail("%s refers to the same as one before it, and readers disagree on which of the two counts", ref.path)
+	}
+	*seen = true
+}
+
+// jsonNode is an object in the signature block. The zero node is one that is
+// not there: it has no members.
+type jsonNode struct {
+	path string
+	raw  []byte
+}
+
+// jsonReader reads members of nodes and keeps the first error.
+type jsonReader struct{ err error }
+
+func (r *jsonReader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: %s", ErrMalformed, fmt.Sprintf(format, args...))
+	}
+}
+
+// member returns the value of a member, or the zero node.
+func (r *jsonReader) member(n jsonNode, name string) jsonNode {
+	if n.raw == nil || r.err != nil {
+		return jsonNode{}
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(n.raw, &members); err != nil {
+		r.fail("%s is not an object, as it is in MyInvois signatures", n.path)
+		return jsonNode{}
+	}
+	raw := members[name]
+	if string(raw) == "null" {
+		return jsonNode{}
+	}
+	return jsonNode{n.path + "." + name, raw}
+}
+
+// elements returns the elements of an array.
+func (r *jsonReader) elements(n jsonNode) []jsonNode {
+	if n.raw == nil || r.err != nil {
+		return nil
+	}
+	var raw []json.RawMessage
+	if err := json.Unmarshal(n.raw, &raw); err != nil {
+		r.fail("%s is not an array, as it is in MyInvois signatures", n.path)
+		return nil
+	}
+	nodes := make([]jsonNode, len(raw))
+	for i := range raw {
+		nodes[i] = jsonNode{fmt.Sprintf("%s[%d]", n.path, i), raw[i]}
+	}
+	return nodes
+}
+
+func (r *jsonReader) list(n jsonNode, name string) []jsonNode {
+	return r.elements(r.member(n, name))
+}
+
+// one returns the only element of a member, or the zero node.
+func (r *jsonReader) one(n jsonNode, name string) jsonNode {
+	nodes := r.list(n, name)
+	switch len(nodes) {
+	case 0:
+		return jsonNode{}
+	case 1:
+		return nodes[0]
+	}
+	r.fail("%s.%s has %d elements where one is meant, and readers disagree on which of them counts", n.path, name, len(nodes))
+	return jsonNode{}
+}
+
+// text returns the text of a member, which in UBL's JSON is [{"_":"..."}].
+func (r *jsonReader) text(n jsonNode, name string) string {
+	return r.attribute(r.one(n, name), "_")
+}
+
+// attribute returns a member that is a string, or a number as it is written.
+func (r *jsonReader) attribute(n jsonNode, name string) string {
+	value := r.member(n, name)
+	if value.raw == nil {
+		return ""
+	}
+	switch c := value.raw[0]; {
+	case c == '-' || isDigit(c):
+		return string(value.raw)
+	case c == '"':
+		return string(appendDecoded(nil, value.raw[1:len(value.raw)-1]))
+	}
+	r.fail("%s is neither a string nor a number", value.path)
+	return ""
+}

@@ -1,0 +1,126 @@
+package xades
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+)
+
+// jsonStep is where the scanner stands in one open object or array.
+type jsonStep struct {
+	name  []byte // of the current member, decoded; unused in an array
+	index int    // of the current element; -1 in an object
+}
+
+// where writes the path of the value being read, as in
+// Invoice[0].TaxTotal[0].TaxSubtotal. Only errors and warnings need it.
+func (s *jsonScanner) where() string {
+	var path []byte
+	for _, step := range s.path {
+		switch {
+		case step.index >= 0:
+			path = fmt.Appendf(path, "[%d]", step.index)
+		case !plainName(step.name):
+			path = fmt.Appendf(path, "[%q]", shorten(step.name))
+		case len(path) > 0:
+			path = append(append(path, '.'), step.name...)
+		default:
+			path = append(path, step.name...)
+		}
+	}
+	return string(path)
+}
+
+// plainName tells whether name can stand in a path as it is.
+func plainName(name []byte) bool {
+	for _, c := range name {
+		if c != '_' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
+			return false
+		}
+	}
+	return len(name) > 0 && len(name) <= maxShown
+}
+
+// maxShown is how many bytes of a name or literal an error shows.
+const maxShown = 48
+
+func shorten(text []byte) string {
+	if len(text) <= maxShown {
+		return string(text)
+	}
+	end := maxShown
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return string(text[:end]) + "..."
+}
+
+// fault makes an error about the source at the given offset.
+func (s *jsonScanner) fault(at int, format string, args ...any) error {
+	before := s.src[:at]
+	line := 1 + bytes.Count(before, []byte("\n"))
+	column := 1 + utf8.RuneCount(before[1+bytes.LastIndexByte(before, '\n'):])
+	return fmt.Errorf("%w: line %d, column %d: %s", ErrMalformed, line, column, fmt.Sprintf(format, args...))
+}
+
+// misplaced makes the error of finding something else than what belongs here.
+func (s *jsonScanner) misplaced(what string) error {
+	if s.at == len(s.src) {
+		return s.fault(s.at, "the document ends where %s belongs; it has been cut short", what)
+	}
+	switch s.src[s.at] {
+	case '/', '#':
+		return s.fault(s.at, "%s belongs here, not %s; JSON has no comments, so take them out", what, s.found())
+	case '\'':
+		return s.fault(s.at, "%s belongs here, not %s; names and texts stand in double quotes", what, s.found())
+	case '+', '.':
+		return s.fault(s.at, "%s belongs here, not %s; a number starts with a digit or a minus", what, s.found())
+	}
+	return s.fault(s.at, "%s belongs here, not %s", what, s.found())
+}
+
+// found names the character at the current offset.
+func (s *jsonScanner) found() string {
+	r, _ := utf8.DecodeRune(s.src[s.at:])
+	if r == '\'' {
+		return "a single quote"
+	}
+	return strconv.QuoteRune(r)
+}
+
+// memberNames is the set of the names that one object has shown so far. Up to
+// a handful they are compared one by one; beyond, a map keeps an object of very
+// many members from costing the square of their number.
+type memberNames struct {
+	first int // where the object's names start in the scanner's stack
+	many  map[string]struct{}
+}
+
+const manyNames = 24
+
+// newName adds name to the set, and tells whether it is new.
+func (s *jsonScanner) newName(set *memberNames, name []byte) bool {
+	own := s.names[set.first:]
+	switch {
+	case set.many != nil:
+		if _, ok := set.many[string(name)]; ok {
+			return false
+		}
+		set.many[string(name)] = struct{}{}
+		return true
+	case len(own) == manyNames:
+		set.many = make(map[string]struct{}, 4*manyNames)
+		for _, n := range own {
+			set.many[string(n)] = struct{}{}
+		}
+		return s.newName(set, name)
+	}
+	for _, n := range own {
+		if bytes.Equal(n, name) {
+			return false
+		}
+	}
+	s.names = append(s.names, name)
+	return true
+}
