@@ -1,0 +1,59 @@
+# make help tells what there is.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# The packages that need a C compiler. All others are pure Go, and stay so.
+CGO_PACKAGES := /(hsm|cmd/roamsignd|softhsm-test)$$
+PURE = $(shell go list ./... | grep -vE '$(CGO_PACKAGES)')
+
+BUF = go tool -modfile=tools.mod buf
+
+.PHONY: help
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: packages ## bin/roamsign (static, pure Go) and bin/roamsignd (cgo, for PKCS#11).
+	CGO_ENABLED=0 go build -trimpath -o bin/roamsign ./cmd/roamsign
+	build/static.sh bin/roamsign
+	CGO_ENABLED=1 go build -trimpath -o bin/roamsignd ./cmd/roamsignd
+
+.PHONY: test
+test: build ## All tests, with the race detector. Installs what is missing (Debian, as root).
+	go vet ./...
+	CGO_ENABLED=0 go build $(PURE)
+	CGO_ENABLED=1 go test -race -count=1 -timeout=6m ./...
+	CGO_ENABLED=0 go test -count=1 ./xades/... ./client/...
+
+.PHONY: check
+check: ## Lint, floors, generated code, the API's promises, licences, scripts.
+	@build/packages.sh gcc shellcheck
+	@unformatted=$$(gofmt -s -l .); [ -z "$$unformatted" ] || { echo "Not gofmt'd: $$unformatted" >&2; exit 1; }
+	shellcheck build/*.sh .ci/run
+	go test -count=1 ./internal/house
+	go tool -modfile=lint.mod golangci-lint run
+	build/proto.sh
+
+.PHONY: generate
+generate: ## The Go code of the API, from its protos.
+	$(BUF) generate
+
+.PHONY: baseline
+baseline: ## Promises the API as it is now. Refuses where that breaks an earlier promise.
+	$(BUF) breaking --against proto/baseline.txtpb
+	$(BUF) build -o proto/baseline.txtpb --exclude-source-info
+
+.PHONY: bench
+bench: build ## The benchmarks.
+	CGO_ENABLED=1 go test -run='^$$' -bench=. -benchmem ./...
+
+.PHONY: demo
+demo: build ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified.
+	@build/demo.sh
+
+# What the tests need beside Go.
+.PHONY: packages
+packages:
+	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc

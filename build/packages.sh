@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Installs those of the named Debian packages whose program is missing, with one
+# "apt-get update". Where it cannot (not root, no apt-get), it says what to run.
+#
+#   build/packages.sh softhsm2 openssl
+set -euo pipefail
+
+# present PACKAGE: is what we want of the package already here?
+present() {
+  case $1 in
+    gcc) command -v gcc && echo '#include <stdlib.h>' | gcc -E - ;;
+    libxml2-utils) command -v xmllint ;;
+    openssl) command -v openssl ;;
+    opensc) command -v pkcs11-tool ;;
+    shellcheck) command -v shellcheck ;;
+    softhsm2) command -v softhsm2-util ;;
+    *)
+      echo "build/packages.sh: no idea how to tell whether $1 is here" >&2
+      exit 2
+      ;;
+  esac >/dev/null
+}
+
+missing=()
+for package in "$@"; do
+  present "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -eq 0 ]; then
+  exit 0
+fi
+# The C compiler is of no use without the C library's headers.
+if [[ " ${missing[*]} " == *" gcc "* ]]; then
+  missing+=(libc6-dev)
+fi
+
+if ! command -v apt-get >/dev/null; then
+  echo "Missing: ${missing[*]} (names of Debian packages). Install them and run this again." >&2
+  exit 1
+fi
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Missing: ${missing[*]}. Install them and run this again:" >&2
+  echo "    sudo apt-get update && sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+  exit 1
+fi
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -q=2 update
+apt-get -q=2 -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}"
