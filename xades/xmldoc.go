@@ -372,3 +372,21 @@ func unescape(text []byte) []byte {
 		text = text[at+size:]
 	}
 }
+
+// hidden names what the digest rule drops, or LHDN may, and a signature block
+// does not account for: a second block of a kind, one that is no child of the
+// root, and elements that are only called so.
+func (d *xmlDocument) hidden() (names []string) {
+	var extensions, signatures int
+	for i := range d.blocks {
+		b := &d.blocks[i]
+		count, name := &signatures, "cac:Signature"
+		if b.extensions {
+			count, name = &extensions, "ext:UBLExtensions"
+		}
+		if *count++; *count > 1 || !b.atRoot {
+			names = append(names, name)
+		}
+	}
+	return append(names, d.strays...)
+}

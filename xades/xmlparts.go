@@ -24,7 +24,7 @@ func (d *xmlDocument) parts() (*parts, error) {
 		}
 		p.readExtensions(tree.Root())
 	}
-	if len(d.props) > 0 {
+	if len(d.props) == 1 { // of two, none is the one
 		p.props = d.props[0]
 	}
 	return p, nil
@@ -67,11 +67,17 @@ func (p *parts) readSignedInfo(info *etree.Element) {
 	if text, err := serialize(info.Copy()); err == nil {
 		p.signedInfo = text
 	}
+	var documents, properties int
 	for _, reference := range children(info, nsDS, "Reference") {
-		if reference.SelectAttrValue("URI", "") == "" {
-			p.docDigest, p.docDigestMethod = digestOf(reference)
-		} else {
-			p.propsDigest, p.propsDigestMethod = digestOf(reference)
+		switch {
+		case attrOf(reference, "URI") == "":
+			if documents++; documents == 1 {
+				p.docDigest, p.docDigestMethod = digestOf(reference)
+			}
+		default:
+			if properties++; properties == 1 {
+				p.propsDigest, p.propsDigestMethod = digestOf(reference)
+			}
 		}
 	}
 }
@@ -127,11 +133,20 @@ func textOf(e *etree.Element) string {
 	return trimBlanks([]byte(e.Text()))
 }
 
-func algorithmOf(e *etree.Element) string {
+func algorithmOf(e *etree.Element) string { return attrOf(e, "Algorithm") }
+
+// attrOf gives the value of an attribute without a prefix; etree's own look-up
+// would take one with any.
+func attrOf(e *etree.Element, name string) string {
 	if e == nil {
 		return ""
 	}
-	return e.SelectAttrValue("Algorithm", "")
+	for _, a := range e.Attr {
+		if a.Space == "" && a.Key == name {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 func digestOf(e *etree.Element) (value, method string) {

@@ -18,14 +18,14 @@ const (
 type tokenKind uint8
 
 const (
-	tokEOF    tokenKind = iota
-	tokStart            // name, attrs, selfClosed
-	tokEnd              // name; also comes after a self-closed start
-	tokText             // raw: one literal run between markup, references in it
-	tokCDATA            // raw: the section's content
-	tokPI               // name, raw: the data
-	tokComment          // raw: what stands between <!-- and -->
-	tokDeclaration      // the XML declaration
+	tokEOF         tokenKind = iota
+	tokStart                 // name, attrs, selfClosed
+	tokEnd                   // name; also comes after a self-closed start
+	tokText                  // raw: one literal run between markup, references in it
+	tokCDATA                 // raw: the section's content
+	tokPI                    // name, raw: the data
+	tokComment               // raw: what stands between <!-- and -->
+	tokDeclaration           // the XML declaration
 )
 
 // qname is a qualified name as it stands in the document.

@@ -1,0 +1,72 @@
+package xades
+
+import (
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"time"
+)
+
+// Bounds on a certificate, checked before any arithmetic with it.
+const (
+	maxCertificate  = 16 << 10 // bytes of DER
+	minModulus      = 2048     // bits
+	maxModulus      = 4096
+	publicExponent  = 65537
+	maxSerialDigits = 28 // .NET reads xs:integer into a Decimal
+)
+
+// timeLayout is SigningTime's form: UTC to the second.
+const timeLayout = "2006-01-02T15:04:05Z"
+
+// rsaKey gives the certificate's public key, if it is of the kind that signs.
+func rsaKey(cert *x509.Certificate) (*rsa.PublicKey, error) {
+	key, ok := cert.PublicKey.(*rsa.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("%w: its key is %s; MyInvois takes RSA only", ErrCertificate, cert.PublicKeyAlgorithm)
+	}
+	if bits := key.N.BitLen(); bits < minModulus || bits > maxModulus {
+		return nil, fmt.Errorf("%w: its RSA modulus has %d bits; %d to %d are accepted", ErrCertificate, bits, minModulus, maxModulus)
+	}
+	if key.E != publicExponent {
+		return nil, fmt.Errorf("%w: its RSA exponent is %d, not %d", ErrCertificate, key.E, publicExponent)
+	}
+	return key, nil
+}
+
+// checkCertificate refuses a certificate that cannot have made a signature at
+// the time given.
+func checkCertificate(cert *x509.Certificate, at time.Time) (*rsa.PublicKey, error) {
+	if cert == nil || len(cert.Raw) == 0 {
+		return nil, fmt.Errorf("%w: there is none", ErrCertificate)
+	}
+	key, err := rsaKey(cert)
+	if err != nil {
+		return nil, err
+	}
+	if cert.SerialNumber.Sign() <= 0 {
+		return nil, fmt.Errorf("%w: its serial number is not positive", ErrCertificate)
+	}
+	if at.Before(cert.NotBefore) || at.After(cert.NotAfter) {
+		return nil, fmt.Errorf("%w: it is valid from %s to %s, and the signing time is %s; check the clock, or renew the certificate",
+			ErrCertificate, cert.NotBefore.UTC().Format(timeLayout), cert.NotAfter.UTC().Format(timeLayout), at.UTC().Format(timeLayout))
+	}
+	return key, nil
+}
+
+// certificateValues fills in what a signature block says of its certificate.
+func (v *values) certificateValues(cert *x509.Certificate) (err error) {
+	digest := sha256.Sum256(cert.Raw)
+	v.certDigest = base64.StdEncoding.EncodeToString(digest[:])
+	v.certificate = base64.StdEncoding.EncodeToString(cert.Raw)
+	v.serial = cert.SerialNumber.String()
+	if v.issuer, err = dotnetName(cert.RawIssuer); err != nil {
+		return fmt.Errorf("%w: its issuer: %w", ErrCertificate, err)
+	}
+	if v.subject, err = dotnetName(cert.RawSubject); err != nil {
+		return fmt.Errorf("%w: its subject: %w", ErrCertificate, err)
+	}
+	return nil
+}

@@ -1,0 +1,61 @@
+package xades
+
+import "crypto/sha256"
+
+// reading is a document of either format, read as it stands.
+type reading struct {
+	format    Format
+	canonical []byte // what DocDigest is taken over
+	header    *header
+	parts     func() (*parts, error) // reads the signature block
+	hidden    []string               // what is called as a signature block is, and is none
+}
+
+// parse reads a document as a verifier does: nothing is normalized but what the
+// digest rule says.
+func parse(document []byte) (*reading, error) {
+	format, err := Detect(document)
+	if err != nil {
+		return nil, err
+	}
+	if format == JSON {
+		doc, err := scanJSON(document, jsonOptions{literals: literalsAsIs})
+		if err != nil {
+			return nil, err
+		}
+		return &reading{format: JSON, canonical: doc.canonical, header: &doc.header, parts: doc.parts}, nil
+	}
+	doc, err := scanXML(document, xmlOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &reading{format: XML, canonical: doc.canonical, header: &doc.header, parts: doc.parts, hidden: doc.hidden()}, nil
+}
+
+// DigestAsIs returns the DocDigest of a document as it stands, signed or not:
+// what a verifier compares with the one stored in it. JSON literals are kept.
+func DigestAsIs(document []byte) ([32]byte, error) {
+	doc, err := parse(document)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return sha256.Sum256(doc.canonical), nil
+}
+
+// DigestAsSigned returns the DocDigest that [Prepare] would have signed.
+func DigestAsSigned(document []byte, options Options) ([32]byte, error) {
+	doc, err := readUnsigned(document, options)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	return sha256.Sum256(doc.canonical), nil
+}
+
+// Inspect returns what a document, signed or not, says of itself.
+func Inspect(document []byte) (Facts, error) {
+	doc, err := parse(document)
+	if err != nil {
+		return Facts{}, err
+	}
+	return doc.header.facts(), nil
+}

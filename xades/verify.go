@@ -1,0 +1,296 @@
+package xades
+
+import (
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math/big"
+	"time"
+)
+
+// Severity says whether a finding makes a document invalid.
+type Severity string
+
+// The two severities. Only an error makes a document invalid.
+const (
+	SeverityError   Severity = "error"
+	SeverityWarning Severity = "warning"
+)
+
+// Finding is one thing that is wrong with a signed document. Code is LHDN's
+// (DS300 to DS338), or empty where LHDN has none.
+type Finding struct {
+	Code     string
+	Severity Severity
+	Message  string
+}
+
+// Report is what [Verify] found. Fields that the document did not yield are
+// zero. SigningTime, like all in the signature block, is not covered by the
+// signature: anybody can change it.
+type Report struct {
+	Format      Format
+	Facts       Facts
+	Digest      [32]byte // DocDigest as recomputed; zero if the document is malformed
+	SigningTime time.Time
+	Certificate *x509.Certificate
+	Findings    []Finding
+}
+
+// Valid tells whether there is no finding of severity error.
+func (r *Report) Valid() bool {
+	for _, f := range r.Findings {
+		if f.Severity == SeverityError {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Report) fail(code, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{code, SeverityError, fmt.Sprintf(format, args...)})
+}
+
+func (r *Report) warn(code, format string, args ...any) {
+	r.Findings = append(r.Findings, Finding{code, SeverityWarning, fmt.Sprintf(format, args...)})
+}
+
+// Verify judges a signed document as LHDN's validator does, offline, and
+// reports all that is wrong by LHDN's codes. It never fails: a document that
+// cannot be read is reported with DS300.
+func Verify(document []byte, options VerifyOptions) *Report {
+	r := &Report{}
+	doc, err := parse(document)
+	if err != nil {
+		r.Format, _ = Detect(document)
+		r.fail("DS300", "%v", err)
+		return r
+	}
+	r.Format, r.Facts, r.Digest = doc.format, doc.header.facts(), sha256.Sum256(doc.canonical)
+	p, err := doc.parts()
+	if err != nil {
+		r.fail("DS300", "%v", err)
+		return r
+	}
+	if len(document) > MaxSigned {
+		r.fail("", "the document has %d bytes; LHDN takes %d (300 KB)", len(document), MaxSigned)
+	}
+	r.version(doc.header)
+	for _, name := range doc.hidden {
+		r.fail("", "<%s> hides content: the digest leaves it out, and it is no part of the signature", name)
+	}
+	if p.signatures != 1 {
+		r.count(p)
+		return r
+	}
+	v := &verification{Report: r, parts: p, options: options}
+	v.algorithms()
+	v.signingTime()
+	v.certificate()
+	v.signedProperties()
+	v.documentDigest()
+	v.signature()
+	return r
+}
+
+func (r *Report) version(h *header) {
+	if !signedVersion(h.version) {
+		r.fail("", "listVersionID is %q; signed documents are of version 1.1 or 1.3", h.version)
+	}
+}
+
+func (r *Report) count(p *parts) {
+	if p.signatures == 0 {
+		r.fail("DS301", "there is no signature; sign the document first")
+		return
+	}
+	r.fail("DS302", "there are %d signatures; LHDN takes exactly one", p.signatures)
+}
+
+// verification is the state of one Verify.
+type verification struct {
+	*Report
+	parts   *parts
+	options VerifyOptions
+	key     *rsa.PublicKey // nil if the certificate is unusable
+}
+
+func (v *verification) algorithms() {
+	p := v.parts
+	for _, where := range []struct{ name, value string }{
+		{"ExtensionURI", p.extensionURI}, {"the Signature element's SignatureMethod", p.signatureMethod},
+	} {
+		if where.value != uriEnveloped {
+			v.fail("DS323", "%s is %q; expected %q", where.name, where.value, uriEnveloped)
+		}
+	}
+	for _, method := range []struct{ code, name, value, want string }{
+		{"DS316", "SignatureMethod", p.signatureAlgorithm, algSignature},
+		{"DS313", "the certificate's DigestMethod", p.certDigestMethod, algDigest},
+		{"DS314", "the document's DigestMethod", p.docDigestMethod, algDigest},
+		{"DS315", "the signed properties' DigestMethod", p.propsDigestMethod, algDigest},
+	} {
+		if method.value != method.want {
+			v.fail(method.code, "%s is %q; expected %q", method.name, method.value, method.want)
+		}
+	}
+}
+
+func (v *verification) signingTime() {
+	if v.parts.signingTime == "" {
+		v.fail("DS303", "there is no SigningTime")
+		return
+	}
+	at, err := time.Parse(timeLayout, v.parts.signingTime)
+	if err != nil {
+		v.fail("DS336", "SigningTime is %q; expected UTC to the second, as 2024-07-23T16:31:06Z", v.parts.signingTime)
+		return
+	}
+	v.SigningTime = at
+}
+
+// signedProperties judges what the signature block says of the certificate, and
+// the digest over that.
+func (v *verification) signedProperties() {
+	p := v.parts
+	v.issuer()
+	v.serial()
+	switch {
+	case p.propsDigest == "":
+		v.fail("DS319", "there is no digest of the signed properties")
+	case p.props == nil:
+		v.fail("DS320", "there are no signed properties, or more than one, to take the digest of")
+	default:
+		if got := digestText(p.props); got != p.propsDigest {
+			v.fail("DS320", "the digest of the signed properties is %s; the document says %s: they were changed after it was taken, or it was taken over another form of them",
+				got, p.propsDigest)
+		}
+	}
+}
+
+func (v *verification) issuer() {
+	p := v.parts
+	switch {
+	case p.issuer == "":
+		v.fail("DS324", "there is no X509IssuerName")
+		return
+	case v.Certificate == nil:
+		return
+	}
+	want, err := dotnetName(v.Certificate.RawIssuer)
+	if err != nil {
+		v.fail("DS305", "the certificate's issuer: %v", err)
+		return
+	}
+	if p.issuer != want {
+		v.fail("DS326", "X509IssuerName is %q; the certificate's issuer is %q, in .NET's form (the reverse of the DER order)", p.issuer, want)
+	}
+}
+
+func (v *verification) serial() {
+	p := v.parts
+	if p.serial == "" {
+		v.fail("DS325", "there is no X509SerialNumber")
+		return
+	}
+	got, ok := decimalSerial(p.serial)
+	if !ok {
+		v.fail("DS327", "X509SerialNumber %q is no decimal number%s", p.serial, v.hexHint())
+		return
+	}
+	if v.Certificate == nil {
+		return
+	}
+	if got.Cmp(v.Certificate.SerialNumber) != 0 {
+		v.fail("DS328", "X509SerialNumber is %s; the certificate's serial number is %s%s", p.serial, v.Certificate.SerialNumber, v.hexHint())
+	}
+}
+
+// hexHint says so if the serial number was written in hex.
+func (v *verification) hexHint() string {
+	if v.Certificate == nil {
+		return ""
+	}
+	text := v.parts.serial
+	if len(text) > 2 && (text[:2] == "0x" || text[:2] == "0X") {
+		text = text[2:]
+	}
+	if len(text) > maxCertificate {
+		return ""
+	}
+	if n, ok := new(big.Int).SetString(text, 16); ok && n.Cmp(v.Certificate.SerialNumber) == 0 {
+		return fmt.Sprintf(": it is in hex, and must be decimal: %s", n)
+	}
+	return ""
+}
+
+// decimalSerial reads an unsigned decimal number of a serial number's size.
+func decimalSerial(text string) (*big.Int, bool) {
+	if len(text) > 64 {
+		return nil, false
+	}
+	for i := range len(text) {
+		if text[i] < '0' || text[i] > '9' {
+			return nil, false
+		}
+	}
+	return new(big.Int).SetString(text, 10)
+}
+
+func (v *verification) documentDigest() {
+	got := base64.StdEncoding.EncodeToString(v.Digest[:])
+	switch v.parts.docDigest {
+	case "":
+		v.fail("DS321", "there is no digest of the document")
+	case got:
+	default:
+		v.fail("DS322", "the digest of the document is %s; the document says %s: it was changed after it was signed, or the digest was taken over another form of it",
+			got, v.parts.docDigest)
+	}
+}
+
+// signature judges the signature value over the digest in the file, as LHDN
+// does; that the digest is the document's is DS322's matter.
+func (v *verification) signature() {
+	p := v.parts
+	if p.signatureValue == "" {
+		v.fail("DS332", "there is no SignatureValue")
+		return
+	}
+	if v.key == nil || p.docDigest == "" {
+		return
+	}
+	if err := v.checkSignature(); err != nil {
+		v.fail("DS333", "the signature does not verify under the certificate: %v", err)
+	}
+}
+
+func (v *verification) checkSignature() error {
+	if len(v.parts.signatureValue) > 2*maxModulus/8 {
+		return errors.New("SignatureValue is too long")
+	}
+	signature, err := base64.StdEncoding.DecodeString(v.parts.signatureValue)
+	if err != nil {
+		return errors.New("SignatureValue is not base64 in one line")
+	}
+	if len(signature) != v.key.Size() {
+		return fmt.Errorf("it has %d bytes; a key of %d bits gives %d", len(signature), v.key.N.BitLen(), v.key.Size())
+	}
+	digest, err := base64.StdEncoding.DecodeString(v.parts.docDigest)
+	if err != nil || len(digest) != sha256.Size {
+		return errors.New("the document's DigestValue is not the base64 of 32 bytes")
+	}
+	if rsa.VerifyPKCS1v15(v.key, crypto.SHA256, digest, signature) != nil {
+		return errors.New("it was made with another key, or over another digest")
+	}
+	return nil
+}
+
+func digestText(data []byte) string {
+	digest := sha256.Sum256(data)
+	return base64.StdEncoding.EncodeToString(digest[:])
+}
