@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -99,7 +100,8 @@ func loadAll(path string) ([]*x509.Certificate, error) {
 // ParseCertificates reads PEM certificates, at least one and nothing else.
 func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
-	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+	block, rest := pem.Decode(text)
+	for ; block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			return nil, fmt.Errorf("it holds a %s where only certificates are expected", block.Type)
 		}
@@ -108,6 +110,9 @@ func ParseCertificates(text []byte) ([]*x509.Certificate, error) {
 			return nil, fmt.Errorf("certificate %d: %w", len(certificates)+1, err)
 		}
 		certificates = append(certificates, c)
+	}
+	if bytes.Contains(rest, []byte("-----BEGIN ")) {
+		return nil, fmt.Errorf("a PEM block after certificate %d is damaged or cut off", len(certificates))
 	}
 	if len(certificates) == 0 {
 		return nil, errors.New(`no PEM certificate in it (-----BEGIN CERTIFICATE-----); DER is converted with "openssl x509 -inform DER -in FILE"`)

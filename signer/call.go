@@ -1,0 +1,133 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// call is one RPC on its way: who makes it, and what its line in the log says.
+// It belongs to the goroutine of its handler.
+type call struct {
+	caller policy.Caller
+	tin    policy.TIN
+	id     requestID
+	level  slog.Level
+	attrs  []slog.Attr
+}
+
+type callKey struct{}
+
+// callOf returns the call that [Server.unary] put into the context.
+func callOf(ctx context.Context) *call { return ctx.Value(callKey{}).(*call) }
+
+// ours tells the API's methods from those of the health and reflection
+// services, which answer to any client with a certificate.
+func ours(method string) bool {
+	return strings.HasPrefix(method, "/"+roamsignv1.SignerService_ServiceDesc.ServiceName+"/")
+}
+
+// unary stands around every unary RPC: it identifies the caller, bounds the
+// time, catches panics, turns the error into a status, and writes the one line.
+func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, s.config.Limits.Request)
+	defer cancel()
+	c := &call{}
+	out, err := s.guarded(context.WithValue(ctx, callKey{}, c), c, in, handle)
+	if !ours(info.FullMethod) {
+		return out, foreign(err)
+	}
+	s.record(ctx, path.Base(info.FullMethod), c, err, time.Since(began))
+	if err != nil {
+		return nil, refuse(err, c.id).status()
+	}
+	return out, nil
+}
+
+func (s *Server) guarded(ctx context.Context, c *call, in any, handle grpc.UnaryHandler) (out any, err error) {
+	defer recovered(&err)
+	if c.caller, err = identifyPeer(ctx, s.clock()); err != nil {
+		return nil, err
+	}
+	return handle(ctx, in)
+}
+
+// stream stands around health watches and reflection. It ends them when the
+// service stops, since watches have no end of their own.
+func (s *Server) stream(stopping context.Context) grpc.StreamServerInterceptor {
+	return func(srv any, in grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+		defer func() { err = foreign(err) }()
+		defer recovered(&err)
+		if _, err := identifyPeer(in.Context(), s.clock()); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(in.Context())
+		defer cancel()
+		defer context.AfterFunc(stopping, cancel)()
+		return handle(srv, endingStream{ServerStream: in, ctx: ctx})
+	}
+}
+
+// endingStream is a stream with a context that ends sooner.
+type endingStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s endingStream) Context() context.Context { return s.ctx }
+
+// foreign leaves the errors of other services as they are, and answers for
+// those that are ours.
+func foreign(err error) error {
+	if _, ours := errors.AsType[*fault.Error](err); ours {
+		return refuse(err, "").status()
+	}
+	return err
+}
+
+// recovered turns a panic into an error of the service.
+func recovered(err *error) {
+	if p := recover(); p != nil {
+		*err = fault.New(fault.Internal, "panic: %v\n%s", p, debug.Stack())
+	}
+}
+
+// record writes a request's line.
+func (s *Server) record(ctx context.Context, method string, c *call, err error, took time.Duration) {
+	outcome := "OK"
+	attrs := []slog.Attr{slog.String("method", method), slog.String("caller", string(c.caller))}
+	if c.tin != "" {
+		attrs = append(attrs, slog.String("tin", string(c.tin)))
+	}
+	if c.id != "" {
+		attrs = append(attrs, slog.String("request_id", string(c.id)))
+	}
+	attrs = append(attrs, slog.Duration("duration", took))
+	if err != nil {
+		kind := kindOf(err)
+		outcome, c.level = kind.Reason(), max(c.level, severity(kind))
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	attrs = append(attrs, slog.String("outcome", outcome))
+	s.log.LogAttrs(ctx, c.level, "request", append(attrs, c.attrs...)...)
+}
+
+// severity is the level of a request's line: what an operator must look into
+// stands out from what callers do wrong.
+func severity(kind fault.Kind) slog.Level {
+	if kind == fault.Internal || kind == fault.SignatureWrong {
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}

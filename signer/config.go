@@ -1,0 +1,177 @@
+package signer
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/roamsign/roamsign/ca"
+)
+
+// Config is the part of the configuration file that is the signer's own.
+type Config struct {
+	// Listen is the address to listen on, HOST:PORT with an IP address or a
+	// name. Needed.
+	Listen string `yaml:"listen"`
+	// TLS names the files of the connection's credentials. Needed.
+	TLS TLS `yaml:"tls"`
+	// Limits bound what the service takes on. May be left out.
+	Limits Limits `yaml:"limits"`
+}
+
+// TLS names PEM files. All three are needed.
+type TLS struct {
+	// Certificate is the server's: the leaf first, then its issuers.
+	Certificate string `yaml:"certificate"`
+	// Key is the server certificate's.
+	Key string `yaml:"key"`
+	// ClientCA holds the authorities whose client certificates may connect.
+	ClientCA string `yaml:"client_ca"`
+}
+
+// Limits bound what the service takes on. Zero means the default.
+type Limits struct {
+	// Queue is how many signatures may wait for a session of the token, all
+	// callers together; one more is refused as OVERLOADED. Default 2,000.
+	Queue int `yaml:"queue"`
+	// Streams is how many requests may be in flight on one connection; a client
+	// holds further ones back. Default 256.
+	Streams int `yaml:"streams"`
+	// Connections is how many may be open; further ones are not accepted until
+	// one closes. Default 1,000.
+	Connections int `yaml:"connections"`
+	// Request is how long one request may take at most, a duration such as
+	// "60s"; a shorter deadline of the caller's holds. Default 60 s.
+	Request time.Duration `yaml:"request"`
+	// Drain is how long requests in flight may go on after the service was told
+	// to stop. Default 10 s.
+	Drain time.Duration `yaml:"drain"`
+}
+
+// The defaults, and the most that is taken for no slip.
+var (
+	defaults = Limits{Queue: 2000, Streams: 256, Connections: 1000, Request: time.Minute, Drain: 10 * time.Second}
+	most     = Limits{Queue: 1_000_000, Streams: 100_000, Connections: 100_000, Request: time.Hour, Drain: time.Hour}
+)
+
+// ConfigFault is one thing wrong with a [Config], at the key of that path in
+// the file ("tls.client_ca").
+type ConfigFault struct {
+	Key, Message string
+}
+
+// Error writes the key and what is wrong with it.
+func (f ConfigFault) Error() string { return f.Key + ": " + f.Message }
+
+// Validate reports everything that is wrong, as a joined error of
+// [ConfigFault]s. It opens no file; see [TLS.Load].
+func (c Config) Validate() error {
+	var faults []error
+	fault := func(key, format string, args ...any) {
+		faults = append(faults, ConfigFault{Key: key, Message: fmt.Sprintf(format, args...)})
+	}
+	if err := checkListen(c.Listen); err != nil {
+		fault("listen", "%v", err)
+	}
+	for _, file := range []struct{ key, path, what string }{
+		{"tls.certificate", c.TLS.Certificate, "the server certificate"},
+		{"tls.key", c.TLS.Key, "the server certificate's key"},
+		{"tls.client_ca", c.TLS.ClientCA, "the authorities whose clients may connect"},
+	} {
+		if file.path == "" {
+			fault(file.key, "missing: name the PEM file of %s", file.what)
+		}
+	}
+	for _, number := range []struct {
+		key         string
+		value, most int
+	}{
+		{"limits.queue", c.Limits.Queue, most.Queue},
+		{"limits.streams", c.Limits.Streams, most.Streams},
+		{"limits.connections", c.Limits.Connections, most.Connections},
+	} {
+		if number.value < 0 || number.value > number.most {
+			fault(number.key, "must be 1 to %d (0 or left out: the default), not %d", number.most, number.value)
+		}
+	}
+	for _, span := range []struct {
+		key         string
+		value, most time.Duration
+	}{
+		{"limits.request", c.Limits.Request, most.Request},
+		{"limits.drain", c.Limits.Drain, most.Drain},
+	} {
+		if span.value < 0 || span.value > span.most {
+			fault(span.key, "must be more than 0 and at most %v (0 or left out: the default), not %v", span.most, span.value)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func checkListen(address string) error {
+	if address == "" {
+		return errors.New("missing: name the address to listen on, such as 127.0.0.1:7443")
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("must be HOST:PORT, such as 127.0.0.1:7443, not %q", address)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("the port must be a number up to 65535, not %q", port)
+	}
+	return nil
+}
+
+// Under returns the configuration with relative paths taken from folder.
+func (c Config) Under(folder string) Config {
+	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(folder, *path)
+		}
+	}
+	return c
+}
+
+func (c Config) withDefaults() Config {
+	l := &c.Limits
+	for _, number := range []struct {
+		value    *int
+		standard int
+	}{{&l.Queue, defaults.Queue}, {&l.Streams, defaults.Streams}, {&l.Connections, defaults.Connections}} {
+		if *number.value == 0 {
+			*number.value = number.standard
+		}
+	}
+	if l.Request == 0 {
+		l.Request = defaults.Request
+	}
+	if l.Drain == 0 {
+		l.Drain = defaults.Drain
+	}
+	return c
+}
+
+// Credentials are what the server shows, and whom it lets connect.
+type Credentials struct {
+	Certificate tls.Certificate
+	ClientCAs   *x509.CertPool
+}
+
+// Load reads the files. It reports what is wrong with each as [ConfigFault]s.
+func (t TLS) Load() (Credentials, error) {
+	var faults []error
+	pair, err := ca.LoadPair(t.Certificate, t.Key)
+	if err != nil {
+		faults = append(faults, ConfigFault{Key: "tls.certificate", Message: err.Error()})
+	}
+	pool, err := ca.LoadPool(t.ClientCA)
+	if err != nil {
+		faults = append(faults, ConfigFault{Key: "tls.client_ca", Message: err.Error()})
+	}
+	return Credentials{Certificate: pair, ClientCAs: pool}, errors.Join(faults...)
+}

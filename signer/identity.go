@@ -1,0 +1,72 @@
+package signer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
+)
+
+// identify returns the caller that a verified client certificate names: by its
+// one URI, else by its one DNS name. The certificate must be for client
+// authentication, in so many words: one without Extended Key Usage is not. It
+// must be valid at now, which the handshake does not settle for connections
+// that live on.
+func identify(state tls.ConnectionState, now time.Time) (policy.Caller, error) {
+	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
+		return "", fault.New(fault.NotAllowed, "no verified client certificate")
+	}
+	leaf := state.PeerCertificates[0]
+	if !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
+		return "", fault.New(fault.NotAllowed, "client certificate %v is not for client authentication (Extended Key Usage)", leaf.Subject)
+	}
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return "", fault.New(fault.NotAllowed, "client certificate %v is not valid now", leaf.Subject)
+	}
+	name, err := soleName(leaf)
+	if err != nil {
+		return "", fault.New(fault.NotAllowed, "client certificate %v: %w", leaf.Subject, err)
+	}
+	caller, err := policy.ParseCaller(name)
+	if err != nil {
+		return "", fault.New(fault.NotAllowed, "client certificate %v: %w", leaf.Subject, err)
+	}
+	return caller, nil
+}
+
+func soleName(leaf *x509.Certificate) (string, error) {
+	switch uris, names := leaf.URIs, leaf.DNSNames; {
+	case len(uris) == 1:
+		return uris[0].String(), nil
+	case len(uris) > 1:
+		return "", fmt.Errorf("it has %d URIs, so it names nobody", len(uris))
+	case len(names) == 1:
+		return names[0], nil
+	case len(names) > 1:
+		return "", fmt.Errorf("it has %d DNS names and no URI, so it names nobody", len(names))
+	default:
+		return "", errors.New("it has neither a URI nor a DNS name")
+	}
+}
+
+// identifyPeer identifies the caller of an RPC.
+func identifyPeer(ctx context.Context, now time.Time) (policy.Caller, error) {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return "", fault.New(fault.NotAllowed, "the connection has no peer")
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok {
+		return "", fault.New(fault.NotAllowed, "the connection is not TLS")
+	}
+	return identify(info.State, now)
+}

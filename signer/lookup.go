@@ -1,0 +1,51 @@
+package signer
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/roamsign/roamsign/policy"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// GetCertificate returns the current signing certificate and its chain.
+func (s *service) GetCertificate(ctx context.Context, _ *roamsignv1.GetCertificateRequest) (*roamsignv1.GetCertificateResponse, error) {
+	if err := s.policy.Load().Permit(callOf(ctx).caller, policy.GetCertificate); err != nil {
+		return nil, err
+	}
+	out := &roamsignv1.GetCertificateResponse{Certificate: s.certificate.leaf.Raw}
+	for _, issuer := range s.certificate.chain {
+		out.Chain = append(out.Chain, issuer.Raw)
+	}
+	return out, nil
+}
+
+// ListTaxpayers lists those for whom the caller may sign now.
+func (s *service) ListTaxpayers(ctx context.Context, _ *roamsignv1.ListTaxpayersRequest) (*roamsignv1.ListTaxpayersResponse, error) {
+	caller, rules := callOf(ctx).caller, s.policy.Load()
+	if err := rules.Permit(caller, policy.ListTaxpayers); err != nil {
+		return nil, err
+	}
+	out := &roamsignv1.ListTaxpayersResponse{}
+	for _, t := range rules.Taxpayers(caller, s.clock()) {
+		methods := make([]string, len(t.Methods))
+		for i, method := range t.Methods {
+			methods[i] = string(method)
+		}
+		out.Taxpayers = append(out.Taxpayers, &roamsignv1.Taxpayer{
+			Tin: string(t.TIN), Brn: t.BRN, Name: t.Name, Methods: methods,
+			NotBefore: timestamp(t.From), NotAfter: timestamp(t.To),
+		})
+	}
+	return out, nil
+}
+
+// timestamp leaves out what is unbounded.
+func timestamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}

@@ -1,0 +1,144 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/reflection"
+
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+	"github.com/roamsign/roamsign/xades"
+)
+
+// service is the server as gRPC sees it.
+type service struct {
+	roamsignv1.UnimplementedSignerServiceServer
+	*Server
+}
+
+// Bounds that no configuration changes.
+const (
+	// maxRequest bounds a request: a whole document and what goes with it.
+	maxRequest = xades.MaxInput + 64<<10
+	// maxHeaders bounds a request's headers.
+	maxHeaders = 16 << 10
+	// handshake is how long a connection may take to prove who it is.
+	handshake = 10 * time.Second
+	// cutOff is how long requests may take to notice that they were cut off.
+	cutOff = 5 * time.Second
+	// polling is how often the key is asked whether it can sign.
+	polling = time.Second
+)
+
+// Serve answers on the listener, and closes it, until ctx ends. Then requests in
+// flight have the configuration's drain time before they are cut off. Once it
+// has returned nothing uses the key any more, unless the error says that
+// requests outlived being cut off. A server serves once.
+func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	state := health.NewServer()
+	server := grpc.NewServer(s.options(ctx)...)
+	healthv1.RegisterHealthServer(server, state)
+	roamsignv1.RegisterSignerServiceServer(server, &service{Server: s})
+	reflection.Register(server)
+
+	serving := s.report(state, true)
+	var owned sync.WaitGroup
+	owned.Go(func() { s.watch(ctx, state, serving) })
+	accepting := make(chan error, 1)
+	owned.Go(func() {
+		accepting <- server.Serve(netutil.LimitListener(listener, s.config.Limits.Connections))
+	})
+
+	var failed error
+	select {
+	case err := <-accepting:
+		failed = fmt.Errorf("accepting connections: %w", err)
+	case <-ctx.Done():
+	}
+	cancel()
+	state.Shutdown()
+	failed = errors.Join(failed, s.drain(server))
+	owned.Wait()
+	return failed
+}
+
+func (s *Server) options(stopping context.Context) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.Creds(s.transport()),
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.UnaryInterceptor(s.unary),
+		grpc.StreamInterceptor(s.stream(stopping)),
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(uint32(s.config.Limits.Streams)),
+		grpc.ConnectionTimeout(handshake),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
+		grpc.WaitForHandlers(true),
+	}
+}
+
+// drain lets requests in flight finish, and cuts off those that take too long.
+func (s *Server) drain(server *grpc.Server) error {
+	drained := make(chan struct{})
+	go func() {
+		server.GracefulStop()
+		close(drained)
+	}()
+	select {
+	case <-drained:
+		return nil
+	case <-time.After(s.config.Limits.Drain):
+	}
+	go server.Stop() // ends the contexts of what is in flight; GracefulStop then returns
+	select {
+	case <-drained:
+		return nil
+	case <-time.After(cutOff):
+		return errors.New("stopping: requests are still running, cut off as they are")
+	}
+}
+
+// watch keeps the health service's word true.
+func (s *Server) watch(ctx context.Context, state *health.Server, serving bool) {
+	ticker := time.NewTicker(polling)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			serving = s.report(state, serving)
+		}
+	}
+}
+
+// report asks the key and tells the health service. A change is logged.
+func (s *Server) report(state *health.Server, before bool) bool {
+	err := s.key.Ready()
+	status := healthv1.HealthCheckResponse_SERVING
+	if err != nil {
+		status = healthv1.HealthCheckResponse_NOT_SERVING
+	}
+	state.SetServingStatus("", status)
+	state.SetServingStatus(roamsignv1.SignerService_ServiceDesc.ServiceName, status)
+	switch {
+	case err != nil && before:
+		s.log.Warn("the key cannot sign", slog.String("error", err.Error()))
+	case err == nil && !before:
+		s.log.Info("the key can sign again")
+	}
+	return err == nil
+}

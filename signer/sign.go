@@ -1,0 +1,103 @@
+package signer
+
+import (
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// certificate is a signing certificate and what is derived from it.
+type certificate struct {
+	leaf        *x509.Certificate
+	chain       []*x509.Certificate
+	public      *rsa.PublicKey
+	fingerprint [32]byte // SHA-256 over the DER
+}
+
+// signature is a signature that verifies: only [certificate.verify] makes one.
+type signature []byte
+
+// SignDigest signs one digest for an identified caller.
+func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestRequest) (*roamsignv1.SignDigestResponse, error) {
+	call := callOf(ctx)
+	order, err := parseDigestOrder(in)
+	call.id, call.tin = order.id, order.tin
+	if err != nil {
+		return nil, err
+	}
+	released, err := s.signDigest(ctx, s.policy.Load(), call.caller, policy.SignDigest, order)
+	if err != nil {
+		return nil, err
+	}
+	return &roamsignv1.SignDigestResponse{Signature: released}, nil
+}
+
+// signDigest decides on an order and has it signed.
+func (s *Server) signDigest(ctx context.Context, rules *policy.Policy, caller policy.Caller, method policy.Method, order digestOrder) (signature, error) {
+	grant, err := rules.Decide(caller, method, order.tin, order.certificate, s.clock())
+	if err != nil {
+		return nil, err
+	}
+	return s.sign(ctx, grant, order.digest)
+}
+
+// sign is the only way to a signature: granted, under the certificate that is
+// current and valid now, admitted, signed, verified, released.
+func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) (signature, error) {
+	if !grant.Valid() {
+		return nil, fault.New(fault.NotAllowed, "signing without a grant")
+	}
+	if err := s.certificate.usable(grant, s.clock()); err != nil {
+		return nil, err
+	}
+	leave, err := s.queue.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := s.key.SignDigest(ctx, digest)
+	leave(err)
+	if err != nil {
+		return nil, keyFault(err)
+	}
+	return s.certificate.verify(digest, raw)
+}
+
+// usable checks that the grant is for this certificate, and that now lies in
+// its validity.
+func (c *certificate) usable(grant policy.Grant, now time.Time) error {
+	if given := grant.Certificate(); given != c.fingerprint {
+		return fault.New(fault.CertificateRotated, "built for certificate %x..., the current one is %x...", given[:8], c.fingerprint[:8])
+	}
+	if now.Before(c.leaf.NotBefore) || now.After(c.leaf.NotAfter) {
+		return fault.New(fault.CertificateExpired, "the signing certificate is valid from %s to %s",
+			c.leaf.NotBefore.UTC().Format(time.RFC3339), c.leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// verify makes a signature of what the key gave, if it is one.
+func (c *certificate) verify(digest [32]byte, raw []byte) (signature, error) {
+	if err := rsa.VerifyPKCS1v15(c.public, crypto.SHA256, digest[:], raw); err != nil {
+		return nil, fault.New(fault.SignatureWrong, "verifying the signature under the certificate: %w", err)
+	}
+	return raw, nil
+}
+
+// keyFault lets those kinds of a key's errors through that are a key's to
+// claim: a caller is not told that its request is wrong by a token.
+func keyFault(err error) error {
+	err = fmt.Errorf("signing: %w", err)
+	switch kindOf(err) {
+	case fault.TokenUnavailable, fault.Overloaded, fault.Canceled, fault.DeadlineExceeded:
+		return err
+	default:
+		return fault.Wrap(fault.Internal, err)
+	}
+}

@@ -1,0 +1,135 @@
+// Package signer is the gRPC service: it identifies who calls, allows or
+// refuses, has the key sign, verifies the signature, and only then releases it.
+//
+// It never sees a private key (it knows keys by the [Key] interface it declares)
+// and takes nothing that a request says for who is asking: that is the client
+// certificate's to tell. What a denial was about stands in the log; callers get
+// fixed answers.
+//
+// The one idea: a signature is released by one path, (*Server).sign, and what it
+// needs can only be had in order: a [policy.Grant] comes only from a decision,
+// and a signature value only from verification under the certificate.
+package signer
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/roamsign/roamsign/policy"
+)
+
+// Key signs with the private key of the signing certificate. Safe for
+// concurrent use.
+type Key interface {
+	// SignDigest returns the RSASSA-PKCS1-v1_5 signature over a SHA-256 digest
+	// (RFC 8017, section 8.2). It blocks no longer than ctx allows. Errors carry
+	// a kind of package fault: TokenUnavailable where waiting may help. The
+	// result is not trusted: the caller verifies it.
+	SignDigest(ctx context.Context, digest [32]byte) ([]byte, error)
+
+	// Ready returns nil when SignDigest can be expected to work, else why not.
+	// It does not block: it is asked about once a second.
+	Ready() error
+}
+
+// Parts is what a server is made of. Clock may be left out; all else is needed.
+type Parts struct {
+	// Config must be valid; see [Config.Validate].
+	Config Config
+	// Credentials are what the server shows and whom it lets connect.
+	Credentials Credentials
+	// Policy decides. A nil one denies everything.
+	Policy *policy.Policy
+	// Key signs, under Certificate.
+	Key Key
+	// Sessions is how many signatures the key makes at a time, 1 or more.
+	Sessions int
+	// Certificate is the signing certificate, with an RSA key of 2048 bits or
+	// more. Its validity is checked at each signature, not here.
+	Certificate *x509.Certificate
+	// Chain holds its issuers, its own first. It may be empty.
+	Chain []*x509.Certificate
+	// Log gets one line a request.
+	Log *slog.Logger
+	// Clock tells the time by which windows and certificates are judged;
+	// without it, the machine's.
+	Clock func() time.Time
+}
+
+// Server is the service. [New] makes it, [Server.Serve] runs it. Safe for
+// concurrent use.
+type Server struct {
+	config      Config
+	credentials Credentials
+	policy      atomic.Pointer[policy.Policy]
+	key         Key
+	sessions    int
+	certificate certificate
+	queue       *queue
+	log         *slog.Logger
+	clock       func() time.Time
+}
+
+// New puts a server together. It opens nothing.
+func New(p Parts) (*Server, error) {
+	if err := p.Config.Validate(); err != nil {
+		return nil, err
+	}
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("putting the signer together: %w", err)
+	}
+	if p.Clock == nil {
+		p.Clock = time.Now
+	}
+	s := &Server{
+		config:      p.Config.withDefaults(),
+		credentials: p.Credentials,
+		key:         p.Key,
+		sessions:    p.Sessions,
+		certificate: certificate{
+			leaf:        p.Certificate,
+			chain:       p.Chain,
+			public:      p.Certificate.PublicKey.(*rsa.PublicKey),
+			fingerprint: sha256.Sum256(p.Certificate.Raw),
+		},
+		log:   p.Log,
+		clock: p.Clock,
+	}
+	s.queue = newQueue(p.Sessions, s.config.Limits.Queue)
+	s.policy.Store(p.Policy)
+	return s, nil
+}
+
+func (p *Parts) check() error {
+	var faults []error
+	if p.Key == nil {
+		faults = append(faults, errors.New("there is no key"))
+	}
+	if p.Sessions < 1 {
+		faults = append(faults, errors.New("the key has no sessions"))
+	}
+	if p.Log == nil {
+		faults = append(faults, errors.New("there is no logger"))
+	}
+	if len(p.Credentials.Certificate.Certificate) == 0 || p.Credentials.ClientCAs == nil {
+		faults = append(faults, errors.New("there is no server certificate, or no client authority"))
+	}
+	if p.Certificate == nil {
+		return errors.Join(append(faults, errors.New("there is no signing certificate"))...)
+	}
+	if public, ok := p.Certificate.PublicKey.(*rsa.PublicKey); !ok || public.N.BitLen() < 2048 {
+		faults = append(faults, errors.New("the signing certificate's key is not RSA of 2048 bits or more"))
+	}
+	return errors.Join(faults...)
+}
+
+// SetPolicy puts another policy in force for requests that begin from now on.
+// Those in flight finish under the one they began with.
+func (s *Server) SetPolicy(p *policy.Policy) { s.policy.Store(p) }
