@@ -1,0 +1,185 @@
+// Package strict reads YAML configuration files so that nothing in them is
+// overlooked: a key that nobody knows, a key given twice and a value of the
+// wrong kind are faults, and all faults are told at once, each with its line.
+//
+// It judges form only. What values mean is validated by the package that owns
+// the configuration, whose faults [Document.Locate] puts back on their lines.
+package strict
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Fault is one thing wrong with a file. Line counts from 1; 0 means the file as
+// a whole.
+type Fault struct {
+	Line    int
+	Message string
+}
+
+// Error writes the fault with its line.
+func (f Fault) Error() string {
+	if f.Line == 0 {
+		return f.Message
+	}
+	return fmt.Sprintf("line %d: %s", f.Line, f.Message)
+}
+
+// Faults is everything wrong with a file.
+type Faults []Fault
+
+// Error writes the faults, one a line.
+func (f Faults) Error() string {
+	lines := make([]string, len(f))
+	for i, fault := range f {
+		lines[i] = fault.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Document is a file that was read. It is not safe for concurrent use.
+type Document struct {
+	lines  map[string]int // of each key, by its path ("tls.key")
+	faults Faults
+}
+
+// Decode reads one YAML document into the struct that into points to, whose
+// fields' yaml tags are the keys of the file. Structs within it, inlined or not,
+// are read the same way; every other field is decoded as package yaml does.
+func Decode(text []byte, into any) *Document {
+	d := &Document{lines: map[string]int{}}
+	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
+	var root, more yaml.Node
+	switch err := decoder.Decode(&root); {
+	case errors.Is(err, io.EOF):
+		return d
+	case err != nil:
+		d.add(0, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
+		return d
+	}
+	if decoder.Decode(&more) == nil {
+		d.add(more.Line, "a second document begins here; the file holds one")
+	}
+	d.mapping(root.Content[0], "", reflect.ValueOf(into).Elem())
+	return d
+}
+
+func (d *Document) add(line int, format string, args ...any) {
+	d.faults = append(d.faults, Fault{line, fmt.Sprintf(format, args...)})
+}
+
+// mapping reads a node into a struct.
+func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
+	fields := map[string]reflect.Value{}
+	keys := fieldsOf(target, fields)
+	if node.Kind != yaml.MappingNode {
+		d.add(node.Line, "%s must have the keys %s", cmp.Or(strings.TrimSuffix(path, "."), "the file"), strings.Join(keys, ", "))
+		return
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		field, known := fields[key.Value]
+		full := path + key.Value
+		switch _, twice := d.lines[full]; {
+		case !known:
+			d.add(key.Line, "%s is not a key here; the keys are %s", full, strings.Join(keys, ", "))
+			continue
+		case twice:
+			d.add(key.Line, "%s is given twice", full)
+			continue
+		}
+		d.lines[full] = key.Line
+		if field.Kind() == reflect.Struct {
+			d.mapping(value, full+".", field)
+		} else if err := value.Decode(field.Addr().Interface()); err != nil {
+			d.add(value.Line, "%s must be %s", full, kindOf(field.Type()))
+		}
+	}
+}
+
+// fieldsOf collects a struct's fields by key, those of inlined structs too, and
+// returns the keys in order.
+func fieldsOf(target reflect.Value, fields map[string]reflect.Value) (keys []string) {
+	for i := range target.NumField() {
+		name, flags, _ := strings.Cut(target.Type().Field(i).Tag.Get("yaml"), ",")
+		switch {
+		case flags == "inline":
+			keys = append(keys, fieldsOf(target.Field(i), fields)...)
+		case name != "" && name != "-":
+			fields[name] = target.Field(i)
+			keys = append(keys, name)
+		}
+	}
+	return keys
+}
+
+func kindOf(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return `a duration, such as "5s"`
+	case t.Kind() == reflect.Int:
+		return "a whole number"
+	case t.Kind() == reflect.Slice:
+		return "a list"
+	case t.Kind() == reflect.Map:
+		return "a mapping"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	}
+	return "a text"
+}
+
+// Locate adds the faults that validation found in the part of the file below
+// prefix ("token.", or "" for all of it). Each, joined or alone, begins with the
+// key that it is about and a colon; a fault on a line that has one already is
+// left out, since the first tells why.
+func (d *Document) Locate(prefix string, err error) {
+	if err == nil {
+		return
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {
+		for _, e := range joined.Unwrap() {
+			d.Locate(prefix, e)
+		}
+		return
+	}
+	message := prefix + err.Error()
+	key, _, _ := strings.Cut(message, ":")
+	line := d.line(key)
+	if line > 0 && slices.ContainsFunc(d.faults, func(f Fault) bool { return f.Line == line }) {
+		return
+	}
+	d.add(line, "%s", message)
+}
+
+// line finds the line of a key, or of what it is missing from.
+func (d *Document) line(key string) int {
+	for {
+		if line, ok := d.lines[key]; ok {
+			return line
+		}
+		dot := strings.LastIndexByte(key, '.')
+		if dot < 0 {
+			return 0
+		}
+		key = key[:dot]
+	}
+}
+
+// Err returns all faults as [Faults], by line, or nil.
+func (d *Document) Err() error {
+	if len(d.faults) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(d.faults, func(a, b Fault) int { return cmp.Compare(a.Line, b.Line) })
+	return d.faults
+}

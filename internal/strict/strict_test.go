@@ -1,0 +1,78 @@
+package strict
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+type inner struct {
+	Path string        `yaml:"path"`
+	Wait time.Duration `yaml:"wait"`
+}
+
+type inlined struct {
+	Listen string `yaml:"listen"`
+}
+
+type whole struct {
+	Inlined inlined           `yaml:",inline"`
+	Inner   inner             `yaml:"inner"`
+	Count   int               `yaml:"count"`
+	List    []string          `yaml:"list"`
+	Env     map[string]string `yaml:"env"`
+}
+
+func TestAValidFileIsReadWhole(t *testing.T) {
+	var got whole
+	err := Decode([]byte("listen: a:1\ninner: {path: p, wait: 5s}\ncount: 3\nlist: [x, y]\nenv: {A: b}\n"), &got).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Inlined.Listen != "a:1" || got.Inner != (inner{"p", 5 * time.Second}) || got.Count != 3 || len(got.List) != 2 || got.Env["A"] != "b" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestEveryFaultIsToldWithItsLine(t *testing.T) {
+	for _, row := range []struct{ name, text, want string }{
+		{"an unknown key, at the top and below", "lisen: x\ninner:\n  pth: y\n",
+			"line 1: lisen is not a key here; the keys are listen, inner, count, list, env\nline 3: inner.pth is not a key here; the keys are path, wait"},
+		{"a key given twice", "count: 1\ncount: 2\n", "line 2: count is given twice"},
+		{"values of the wrong kind", "count: many\nlist: {a: b}\ninner: {wait: long}\n",
+			"line 1: count must be a whole number\nline 2: list must be a list\nline 3: inner.wait must be a duration, such as \"5s\""},
+		{"a text where a mapping belongs", "inner: 3\n", "line 1: inner must have the keys path, wait"},
+		{"no mapping at all", "- x\n", "line 1: the file must have the keys listen, inner, count, list, env"},
+		{"a second document", "count: 1\n---\ncount: 2\n", "line 2: a second document begins here; the file holds one"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			err := Decode([]byte(row.text), &whole{}).Err()
+			if err == nil || err.Error() != row.want {
+				t.Errorf("got:\n%v\nwant:\n%s", err, row.want)
+			}
+		})
+	}
+}
+
+func TestWhatIsNoYAMLIsOneFault(t *testing.T) {
+	if err := Decode([]byte("a: [\n"), &whole{}).Err(); err == nil {
+		t.Error("got none")
+	}
+}
+
+func TestValidationsFaultsGetTheLinesOfTheirKeys(t *testing.T) {
+	d := Decode([]byte("count: x\ninner:\n  path: y\n"), &whole{})
+	d.Locate("", errors.New("count: must be positive"))
+	d.Locate("inner.", errors.Join(errors.New("path: no such file: y"), errors.New("wait: missing")))
+	d.Locate("", errors.New("listen: missing"))
+	want := "listen: missing\nline 1: count must be a whole number\nline 2: inner.wait: missing\nline 3: inner.path: no such file: y"
+	if err := d.Err(); err == nil || err.Error() != want {
+		t.Errorf("got:\n%v\nwant:\n%s", err, want)
+	}
+}
+
+func TestAnEmptyFileHasNoFaultsOfForm(t *testing.T) {
+	if err := Decode([]byte("# nothing\n"), &whole{}).Err(); err != nil {
+		t.Error(err)
+	}
+}
