@@ -72,8 +72,11 @@ func (s *jsonScanner) warn(literal, safe []byte) {
 }
 
 func (s *jsonScanner) closeWarnings() {
-	if more := s.warned - maxWarnings; more > 0 {
-		s.doc.warnings = append(s.doc.warnings, fmt.Sprintf("and %d more literals that were kept and may not survive", more))
+	switch more := s.warned - maxWarnings; {
+	case more == 1:
+		s.doc.warnings = append(s.doc.warnings, "and 1 more literal like these")
+	case more > 1:
+		s.doc.warnings = append(s.doc.warnings, fmt.Sprintf("and %d more literals like these", more))
 	}
 }
 
