@@ -1,0 +1,280 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestAllFaultsAreReportedWithTheirLines(t *testing.T) {
+	const bad = `taxpayers:
+  - tin: Supplier's TIN
+    brn: "2020 01"
+    from: 01/02/2025
+  - tin: C20880050010
+    to: 2024-01-01
+    from: 2025-01-01
+    names: Typo Sdn. Bhd.
+  - name: Without Sdn. Bhd.
+  - C25845632020
+  - tin: C20880050010
+  - {tin: D4800990020, to: 0001-01-01}
+  - {tin: D4800990021, name: "bell\a"}
+  - {tin: D4800990022, name: }
+groups:
+  Retail: [C20880050010]
+  all: [C20880050010]
+  shops: [C2088005001O, C99999999990]
+  shops: []
+callers:
+  - name: spiffe://example.com/erp
+    taxpayers: [retail, all, C20880050010]
+    methods: [Signdigest, SignDocument, SignDocument]
+  - name: spiffe://example.com/erp
+    taxpayers: everything
+    methods: SignDigest
+  - methods: []
+  - name: "*.example.com"
+    taxpayers: &anchor [C20880050010]
+    methods: []
+  - name: a.example.com
+    taxpayers: *anchor
+    methods: [[SignDigest]]
+quotas: {}
+`
+	want := []string{
+		`line 2: "Supplier's TIN" is not a TIN: it must be a prefix (C, CS, D, E, F, FA, PT, TA, TC, TN, TR, TP, J, LE, IG, SG, OG) and digits, such as C20880050010`,
+		`line 3: "2020 01" is not a business registration number: letters, digits and hyphens, at most 20`,
+		`line 4: from must be a date (2025-01-31) or an instant (2025-01-31T09:00:00+08:00), not "01/02/2025"`,
+		`line 6: the representation ends before it begins`,
+		`line 8: unknown key "names" in a taxpayer: the keys are tin, brn, name, from, to`,
+		`line 9: the taxpayer has no tin`,
+		`line 10: a taxpayer must be a mapping with the keys tin, brn, name, from, to`,
+		`line 11: taxpayer C20880050010 stands in the list twice`,
+		`line 12: to lies outside the years 2000 to 2199`,
+		`line 13: the name must be printable and at most 300 characters`,
+		`line 14: name is empty`,
+		`line 16: "Retail" is not a group's name: lower-case letters, digits and hyphens, and not the word all`,
+		`line 17: "all" is not a group's name: lower-case letters, digits and hyphens, and not the word all`,
+		`line 18: "C2088005001O" is not a TIN: it must be a prefix (C, CS, D, E, F, FA, PT, TA, TC, TN, TR, TP, J, LE, IG, SG, OG) and digits, such as C20880050010`,
+		`line 18: taxpayer C99999999990 is not in the list of taxpayers`,
+		`line 19: the key "shops" stands here twice`,
+		`line 22: there is no group retail`,
+		`line 22: there is no group all`,
+		`line 23: "Signdigest" is not a method: the methods are SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers`,
+		`line 23: method SignDocument is granted twice`,
+		`line 24: caller spiffe://example.com/erp stands in the list twice`,
+		`line 25: taxpayers (unless the word all) must be a list`,
+		`line 26: methods must be a list`,
+		`line 27: the caller has no name`,
+		`line 27: the caller has no taxpayers`,
+		`line 28: "*.example.com" is not a caller's name: neither a URI such as spiffe://example.com/erp nor a DNS name such as erp.example.com`,
+		`line 29: anchors and aliases are not allowed here`,
+		`line 32: anchors and aliases are not allowed here`,
+		`line 33: the method must be a single value`,
+		`line 34: unknown key "quotas" in the file: the keys are taxpayers, groups, callers`,
+	}
+	p, err := Parse([]byte(bad))
+	if p != nil {
+		t.Error("a faulty file gave a policy")
+	}
+	faults, ok := errors.AsType[Faults](err)
+	if !ok {
+		t.Fatalf("got %v, want Faults", err)
+	}
+	if diff := cmp.Diff(want, strings.Split(faults.Error(), "\n")); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
+func TestFilesThatAreNoPolicy(t *testing.T) {
+	for _, row := range []struct{ name, file, want string }{
+		{"empty", "", "the file is empty"},
+		{"comments only", "# nothing\n", "the file is empty"},
+		{"a null document", "---\n", "the file must be a mapping"},
+		{"a list", "- tin: C20880050010\n", "line 1: the file must be a mapping"},
+		{"no callers", "taxpayers: []\n", "line 1: the key callers is missing"},
+		{"callers without a value", "taxpayers: []\ncallers:\n", "line 2: callers must be a list"},
+		{"two documents", "taxpayers: []\ncallers: []\n---\ntaxpayers: []\n", "more than one YAML document"},
+		{"no YAML", "taxpayers: [\ncallers: []\n", "line 2: not YAML: "},
+		{"a tab", "taxpayers:\n\t- tin: C20880050010\n", "not YAML"},
+		{"bytes", "\x00\x01\xff", "not YAML"},
+		{"a merge key", "taxpayers: []\ncallers: []\n<<: {groups: {}}\n", `line 3: unknown key "<<"`},
+	} {
+		if _, err := Parse([]byte(row.file)); err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: got %v, want %q in it", row.name, err, row.want)
+		}
+	}
+}
+
+func TestWindowsAreDaysInMalaysiaOrInstants(t *testing.T) {
+	at := func(s string) time.Time {
+		parsed, err := time.Parse(time.RFC3339, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	for _, row := range []struct {
+		name, window string
+		from, to     time.Time
+	}{
+		{"dates: the last day counts", "from: 2025-03-01, to: 2025-03-01", at("2025-02-28T16:00:00Z"), at("2025-03-01T16:00:00Z")},
+		{"quoted dates", `from: "2025-03-01", to: "2025-03-31"`, at("2025-02-28T16:00:00Z"), at("2025-03-31T16:00:00Z")},
+		{"instants: exact", "from: 2025-03-01T09:00:00+08:00, to: 2025-03-01T10:00:00Z", at("2025-03-01T01:00:00Z"), at("2025-03-01T10:00:00Z")},
+		{"only from", "from: 2025-03-01", at("2025-02-28T16:00:00Z"), time.Time{}},
+		{"only to", "to: 2025-03-01", time.Time{}, at("2025-03-01T16:00:00Z")},
+	} {
+		p, err := Parse([]byte("taxpayers: [{tin: C20880050010, " + row.window + "}]\ncallers: []\n"))
+		if err != nil {
+			t.Errorf("%s: %v", row.name, err)
+			continue
+		}
+		got := p.taxpayers["C20880050010"]
+		if !got.From.Equal(row.from) || !got.To.Equal(row.to) {
+			t.Errorf("%s: got %v to %v, want %v to %v", row.name, got.From, got.To, row.from, row.to)
+		}
+	}
+}
+
+func TestTINs(t *testing.T) {
+	for _, good := range []string{
+		"C20880050010", "C2584563200", "C25845632020", "CS1234567890", "D4800990020", "E12345678912", "F1234567890", "FA1234567890",
+		"PT1234567890", "TA1234567890", "TC1234567890", "TN1234567890", "TR1234567890", "TP1234567890", "J1234567890",
+		"LE1234567890", "IG12345678912", "SG12345678910", "OG12345678910", "IG12345678912:201901234567", "IG12345678912:SA0123456-X",
+	} {
+		tin, err := ParseTIN(good)
+		if err != nil || string(tin) != good {
+			t.Errorf("ParseTIN(%q): got %q, %v", good, tin, err)
+		}
+	}
+	for _, row := range []struct{ name, tin, want string }{
+		{"empty", "", "it is empty"},
+		{"the samples' words", "Supplier's TIN", "prefix"},
+		{"lower case", "c20880050010", "prefix"},
+		{"no prefix", "20880050010", "prefix"},
+		{"no digits", "C", "0 digits"},
+		{"unknown prefix", "X20880050010", "prefix"},
+		{"the letter O for a zero", "C2O880050010", "prefix"},
+		{"blank before", " C20880050010", "prefix"},
+		{"blank after", "C20880050010 ", "prefix"},
+		{"newline after", "C20880050010\n", "prefix"},
+		{"cut in half", "C208800", "6 digits"},
+		{"two in one", "C20880050010C20880050010", "prefix"},
+		{"too many digits", "C2088005001012", "13 digits"},
+		{"digits of another script", "C٢٠٨٨٠٠٥٠٠١٠", "prefix"},
+		{"general public", "EI00000000010", "general"},
+		{"foreign buyer", "EI00000000020", "general"},
+		{"a company with a registration number", "C20880050010:201901234567", "only an individual's"},
+		{"nothing after the colon", "IG12345678912:", "5 to 20"},
+		{"two colons", "IG12345678912:2019:01234", "5 to 20"},
+		{"words after the colon", "IG12345678912:number", "5 to 20"},
+		{"endless", "C" + strings.Repeat("1", 1000), "1000 digits"},
+	} {
+		tin, err := ParseTIN(row.tin)
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: ParseTIN(%q): got %v, want %q in it", row.name, row.tin, err, row.want)
+		}
+		if tin != "" {
+			t.Errorf("%s: a refused TIN came back as %q", row.name, tin)
+		}
+		if err != nil && len(err.Error()) > 300 {
+			t.Errorf("%s: the error repeats %d bytes", row.name, len(err.Error()))
+		}
+	}
+}
+
+func TestPartsOfASoleProprietorsTIN(t *testing.T) {
+	for _, row := range []struct {
+		tin         TIN
+		number, rob string
+	}{
+		{"IG12345678912:201901234567", "IG12345678912", "201901234567"},
+		{"C20880050010", "C20880050010", ""},
+		{"", "", ""},
+	} {
+		if row.tin.Number() != row.number || row.tin.ROB() != row.rob {
+			t.Errorf("%q: got %q and %q, want %q and %q", row.tin, row.tin.Number(), row.tin.ROB(), row.number, row.rob)
+		}
+	}
+}
+
+func TestCallerNames(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		want Caller
+	}{
+		{"spiffe://example.com/erp", "spiffe://example.com/erp"},
+		{"urn:example:erp", "urn:example:erp"},
+		{"https://erp.example.com", "https://erp.example.com"},
+		{"erp.example.com", "erp.example.com"},
+		{"ERP.Example.com", "erp.example.com"},
+		{"localhost", "localhost"},
+	} {
+		if got, err := ParseCaller(row.name); err != nil || got != row.want {
+			t.Errorf("ParseCaller(%q): got %q, %v, want %q", row.name, got, err, row.want)
+		}
+	}
+	for _, bad := range []string{
+		"", ".", "a..b", "*.example.com", "-a.example.com", "a-.example.com", "erp example", "erp.example.com.",
+		"spiffe:", "://example.com", "SPIFFE://example.com/erp", "spiffe://example.com/a b", "ERP@example.com",
+		strings.Repeat("a", 64), strings.Repeat("a.", 127) + "aa", "spiffe://" + strings.Repeat("a", 3000),
+	} {
+		if got, err := ParseCaller(bad); err == nil || got != "" {
+			t.Errorf("ParseCaller(%q): got %q, %v, want an error", bad, got, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(file))
+	f.Add([]byte("taxpayers: []\ncallers: []\n"))
+	f.Add([]byte("taxpayers: &a [*a]\ncallers: !!map []\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		p, err := Parse(text)
+		if (p == nil) == (err == nil) {
+			t.Fatalf("got %v and %v, want one of them", p, err)
+		}
+		if err != nil {
+			if faults, ok := errors.AsType[Faults](err); !ok || len(faults) == 0 {
+				t.Errorf("got %v, want Faults", err)
+			}
+			return
+		}
+		for name, c := range p.callers {
+			if again, err := ParseCaller(string(name)); err != nil || again != name {
+				t.Errorf("caller %q does not parse to itself: %q, %v", name, again, err)
+			}
+			for tin := range c.taxpayers {
+				if _, known := p.taxpayers[tin]; !known {
+					t.Errorf("caller %q is granted %q, which is not listed", name, tin)
+				}
+			}
+		}
+		if _, err := p.Decide("stranger.example.com.", SignDigest, windowed, some, first); err == nil {
+			t.Error("a caller with an impossible name is granted something")
+		}
+	})
+}
+
+func FuzzParseTIN(f *testing.F) {
+	for _, seed := range []string{"C20880050010", "IG12345678912:201901234567", "EI00000000010", ""} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		tin, err := ParseTIN(s)
+		if err != nil {
+			return
+		}
+		joined := tin.Number()
+		if tin.ROB() != "" {
+			joined += ":" + tin.ROB()
+		}
+		if joined != s || len(tin.Number()) > maxTIN || len(tin.ROB()) > maxROB {
+			t.Errorf("ParseTIN(%q): parts %q and %q", s, tin.Number(), tin.ROB())
+		}
+	})
+}
