@@ -1,0 +1,111 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/hsm"
+	"github.com/roamsign/roamsign/internal/strict"
+	"github.com/roamsign/roamsign/policy"
+	"github.com/roamsign/roamsign/signer"
+)
+
+// config is roamsignd.yaml. Relative paths in it start from its own folder.
+type config struct {
+	Signer signer.Config `yaml:",inline"`
+	// Policy is the file that says who may sign for whom. Needed.
+	Policy string `yaml:"policy"`
+	// Signing names the roaming certificate. Needed.
+	Signing signing `yaml:"signing"`
+	// Token names the token that holds its key, and how to reach it. Needed.
+	Token hsm.Config `yaml:"token"`
+}
+
+// signing is the certificate that documents are signed under.
+type signing struct {
+	// Certificate is a PEM file: the certificate first, then its issuers.
+	Certificate string `yaml:"certificate"`
+}
+
+// setup is a configuration with what its files hold, read and found sound.
+type setup struct {
+	config
+	credentials signer.Credentials
+	policy      *policy.Policy
+	chain       []*x509.Certificate // the signing certificate first
+}
+
+// load reads a configuration file and the files it names. The error tells all
+// faults of all of them at once, a line each.
+func load(path string) (*setup, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	s := &setup{}
+	document := strict.Decode(text, &s.config)
+	s.under(filepath.Dir(path))
+	document.Locate("", s.Signer.Validate())
+	document.Locate("token.", s.Token.Check())
+
+	var faults []error
+	if s.credentials, err = s.Signer.TLS.Load(); s.Signer.Validate() == nil {
+		document.Locate("", err)
+	}
+	if s.chain, err = ca.LoadCertificates(s.Signing.Certificate); s.Signing.Certificate == "" {
+		err = errors.New("missing: name the PEM file of the signing certificate, its issuers after it")
+	}
+	document.Locate("", prefixed("signing.certificate", err))
+	switch text, err := os.ReadFile(s.Policy); {
+	case s.Policy == "":
+		document.Locate("", errors.New("policy: missing: name the file that says who may sign for whom"))
+	case err != nil:
+		document.Locate("", prefixed("policy", err))
+	default:
+		s.policy, err = policy.Parse(text)
+		faults = faultsOf(s.Policy, err)
+	}
+	return s, errors.Join(append(faultsOf(path, document.Err()), faults...)...)
+}
+
+// prefixed begins an error with the key that it is about.
+func prefixed(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", key, err)
+}
+
+// faultsOf gives each fault of a file the file's name.
+func faultsOf(path string, err error) (named []error) {
+	var form strict.Faults
+	var content policy.Faults
+	switch {
+	case err == nil:
+	case errors.As(err, &form):
+		for _, f := range form {
+			named = append(named, fmt.Errorf("%s: %w", path, f))
+		}
+	case errors.As(err, &content):
+		for _, f := range content {
+			named = append(named, fmt.Errorf("%s: %s", path, f))
+		}
+	default:
+		named = append(named, fmt.Errorf("%s: %w", path, err))
+	}
+	return named
+}
+
+// under takes relative paths from the folder of the file.
+func (s *setup) under(folder string) {
+	s.Signer = s.Signer.Under(folder)
+	for _, path := range []*string{&s.Policy, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(folder, *path)
+		}
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// devTaxpayers are made up. The first is the intermediary itself, and the
+// client's default.
+var devTaxpayers = []struct{ tin, brn, name string }{
+	{"C20880050010", "202001234567", "Contoh Perantara Sdn. Bhd."},
+	{"C20880050020", "202001234568", "Contoh Kedai Sdn. Bhd."},
+}
+
+// devCaller is the client certificate's name.
+const devCaller = "spiffe://dev.roamsign.test/client"
+
+// writeFile writes a file in one step: readers see nothing, or all of it.
+func writeFile(path, text string, mode os.FileMode) (err error) {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(file.Name())
+		}
+	}()
+	_, err = file.WriteString(text)
+	if err = errors.Join(err, file.Chmod(mode), file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return os.Rename(file.Name(), path)
+}
+
+// once writes a file unless it is there.
+func (d *dev) once(name, text string, mode os.FileMode) error {
+	if _, err := os.Stat(d.path(name)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return writeFile(d.path(name), text, mode)
+}
+
+// configText is roamsignd.yaml.
+func (d *dev) configText(module, address string) string {
+	return fmt.Sprintf(`# Written by "roamsignd dev". Paths are relative to this file.
+listen: %q
+tls:
+  certificate: server.pem
+  key: server.key
+  client_ca: tls-ca.pem
+policy: %s
+signing:
+  certificate: signing.pem
+token:
+  module: %q
+  environment:
+    SOFTHSM2_CONF: %q
+  label: %s
+  pin_file: %s
+  key_label: %s
+  key_id: %q
+`, address, devPolicy, module, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
+}
+
+// policyText is policy.yaml.
+func policyText() string {
+	var b strings.Builder
+	b.WriteString("# Written by \"roamsignd dev\". The taxpayers are made up.\ntaxpayers:\n")
+	for _, t := range devTaxpayers {
+		fmt.Fprintf(&b, "  - tin: %s\n    brn: %q\n    name: %s\n", t.tin, t.brn, t.name)
+	}
+	fmt.Fprintf(&b, "callers:\n  - name: %s\n    taxpayers: all\n    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers]\n", devCaller)
+	return b.String()
+}
+
+// clientText is client.yaml.
+func clientText(address string) string {
+	return fmt.Sprintf(`# Written by "roamsignd dev". Paths are relative to this file.
+servers: [%q]
+ca: tls-ca.pem
+certificate: client.pem
+key: client.key
+tin: %s
+`, address, devTaxpayers[0].tin)
+}
+
+// addTaxpayers appends those to the policy that it lacks, and leaves the rest of
+// it as it is.
+func (d *dev) addTaxpayers() error {
+	text, err := os.ReadFile(d.path(devPolicy))
+	if err != nil {
+		return err
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		return fmt.Errorf("%s: %w", devPolicy, err)
+	}
+	list := valueOf(&document, "taxpayers")
+	if list == nil || list.Kind != yaml.SequenceNode {
+		return fmt.Errorf("%s: no list of taxpayers to add to", devPolicy)
+	}
+	added := false
+	for _, tin := range d.taxpayers {
+		if slices.ContainsFunc(list.Content, func(t *yaml.Node) bool { v := valueOf(t, "tin"); return v != nil && v.Value == tin }) {
+			continue
+		}
+		added = true
+		list.Content = append(list.Content, &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
+			{Kind: yaml.ScalarNode, Value: "tin"}, {Kind: yaml.ScalarNode, Value: tin},
+		}})
+	}
+	if !added {
+		return nil
+	}
+	var out bytes.Buffer
+	encoder := yaml.NewEncoder(&out)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&document); err != nil {
+		return fmt.Errorf("%s: %w", devPolicy, err)
+	}
+	return writeFile(d.path(devPolicy), out.String(), 0o600)
+}
+
+// valueOf finds the value of a key in a mapping, or in a document that is one.
+func valueOf(node *yaml.Node, key string) *yaml.Node {
+	if node.Kind == yaml.DocumentNode {
+		node = node.Content[0]
+	}
+	for i := 0; node.Kind == yaml.MappingNode && i+1 < len(node.Content); i += 2 {
+		if node.Content[i].Value == key {
+			return node.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// lastAddress is the one in the configuration that an earlier run wrote.
+func (d *dev) lastAddress() string {
+	text, err := os.ReadFile(d.path(devConfig))
+	if err != nil {
+		return ""
+	}
+	var document yaml.Node
+	if yaml.Unmarshal(text, &document) != nil || len(document.Content) == 0 {
+		return ""
+	}
+	if v := valueOf(&document, "listen"); v != nil {
+		return v.Value
+	}
+	return ""
+}
+
+// address writes the two configurations that hold the address, if it is new, or
+// if the module is.
+func (d *dev) address(address string) error {
+	if d.lastAddress() != address || d.module != "" {
+		module, err := d.library()
+		if err != nil {
+			return err
+		}
+		if err := writeFile(d.path(devConfig), d.configText(module, address), 0o600); err != nil {
+			return err
+		}
+	}
+	text, err := os.ReadFile(d.path(devClient))
+	if err == nil && strings.Contains(string(text), fmt.Sprintf("%q", address)) {
+		return nil
+	}
+	return writeFile(d.path(devClient), clientText(address), 0o600)
+}

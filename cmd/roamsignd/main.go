@@ -1,0 +1,20 @@
+// Command roamsignd is the signer: it keeps the RSA key of a roaming certificate
+// in a PKCS#11 token and signs MyInvois documents with it over gRPC, for callers
+// and taxpayers that its policy names.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/roamsign/roamsign/internal/command"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], command.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	stop()
+	os.Exit(code)
+}

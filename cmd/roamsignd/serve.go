@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/roamsign/roamsign/hsm"
+	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/signer"
+)
+
+// The token's share of starting and stopping. A network HSM answers within
+// seconds or not at all.
+const (
+	openTimeout  = 30 * time.Second
+	closeTimeout = 5 * time.Second
+)
+
+func serveCommand() command.Command {
+	return command.Command{
+		Name: "serve", Args: "--config FILE", Purpose: "Serve signatures until interrupted.",
+		About: `Reads the configuration, logs in to the token, proves that its key belongs to the
+signing certificate, and serves. On SIGINT or SIGTERM it finishes what is in
+flight, within the configuration's limits.drain.
+
+Exit codes: 0 stopped as told; 1 it could not start or go on; 2 wrong usage; 77 the
+token refused the PIN or would lock: do not start it again before that is mended.`,
+		Example: "roamsignd serve --config /etc/roamsign/roamsignd.yaml",
+		Define: func(flags *flag.FlagSet) command.Runner {
+			path := configFlag(flags)
+			return func(ctx context.Context, streams command.Streams, args []string) error {
+				if err := onlyConfig(*path, args); err != nil {
+					return err
+				}
+				s, err := load(*path)
+				if err != nil {
+					return err
+				}
+				listener, err := listen(s.Signer.Listen)
+				if err != nil {
+					return err
+				}
+				return s.serve(ctx, listener, streams.Err, nil)
+			}
+		},
+	}
+}
+
+func configFlag(flags *flag.FlagSet) *string {
+	return flags.String("config", "", "the configuration `FILE`")
+}
+
+func onlyConfig(path string, args []string) error {
+	switch {
+	case len(args) > 0:
+		return command.Usagef("unexpected argument %q", args[0])
+	case path == "":
+		return command.Usagef("name the configuration with --config FILE")
+	}
+	return nil
+}
+
+// listen opens the address. The caller closes it, or hands it to serve.
+func listen(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	return listener, nil
+}
+
+// serve opens the token and serves on the listener, which it closes, until ctx
+// ends. It calls ready, if there is one, as soon as connections are accepted.
+func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer, ready func() error) error {
+	log := slog.New(slog.NewTextHandler(logs, nil))
+	defer func() { _ = listener.Close() }() // for the early returns; Serve closes it itself
+	token, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	server, err := signer.New(signer.Parts{
+		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
+		Key: token, Sessions: token.Sessions(),
+		Certificate: s.chain[0], Chain: s.chain[1:], Log: log,
+	})
+	if err == nil && ready != nil {
+		err = ready()
+	}
+	if err == nil {
+		log.Info("serving", "address", listener.Addr().String(), "sessions", token.Sessions(), "certificate", s.chain[0].Subject.String(), "expires", s.chain[0].NotAfter)
+		err = server.Serve(ctx, listener)
+		log.Info("stopped")
+	}
+	return errors.Join(err, shut(token))
+}
+
+// open logs in to the token and proves its key.
+func (s *setup) open(ctx context.Context) (*hsm.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return hsm.Open(ctx, s.Token, s.chain[0])
+}
+
+func shut(token *hsm.Token) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	return token.Close(ctx)
+}
