@@ -5,10 +5,17 @@ import "crypto/sha256"
 // reading is a document of either format, read as it stands.
 type reading struct {
 	format    Format
+	source    []byte
 	canonical []byte // what DocDigest is taken over
 	header    *header
 	parts     func() (*parts, error) // reads the signature block
 	hidden    []string               // what is called as a signature block is, and is none
+
+	differs difference // XML: what other readers may read otherwise
+	blocks  []xmlBlock // XML: what the digest leaves out
+
+	pointer  []byte // JSON: the member Signature, which the digest leaves out
+	spliceAt int    // JSON: where the members of Invoice[0] end in canonical
 }
 
 // parse reads a document as a verifier does: nothing is normalized but what the
@@ -23,13 +30,19 @@ func parse(document []byte) (*reading, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &reading{format: JSON, canonical: doc.canonical, header: &doc.header, parts: doc.parts}, nil
+		return &reading{
+			format: JSON, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
+			pointer: doc.signature, spliceAt: doc.spliceAt,
+		}, nil
 	}
 	doc, err := scanXML(document, xmlOptions{})
 	if err != nil {
 		return nil, err
 	}
-	return &reading{format: XML, canonical: doc.canonical, header: &doc.header, parts: doc.parts, hidden: doc.hidden()}, nil
+	return &reading{
+		format: XML, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
+		hidden: doc.hidden(), differs: doc.differs, blocks: doc.blocks,
+	}, nil
 }
 
 // DigestAsIs returns the DocDigest of a document as it stands, signed or not:

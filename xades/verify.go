@@ -1,6 +1,7 @@
 package xades
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -80,6 +81,11 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		r.fail("", "the document has %d bytes; LHDN takes %d (300 KB)", len(document), MaxSigned)
 	}
 	r.version(doc.header)
+	for _, d := range differences {
+		if doc.differs&d.of != 0 {
+			r.warn("DS322", "%s; LHDN may compute another one", d.says)
+		}
+	}
 	for _, name := range doc.hidden {
 		r.fail("", "<%s> hides content: the digest leaves it out, and it is no part of the signature", name)
 	}
@@ -87,7 +93,7 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		r.count(p)
 		return r
 	}
-	v := &verification{Report: r, parts: p, options: options}
+	v := &verification{Report: r, doc: doc, parts: p, options: options}
 	v.algorithms()
 	v.signingTime()
 	v.certificate()
@@ -114,6 +120,7 @@ func (r *Report) count(p *parts) {
 // verification is the state of one Verify.
 type verification struct {
 	*Report
+	doc     *reading
 	parts   *parts
 	options VerifyOptions
 	key     *rsa.PublicKey // nil if the certificate is unusable
@@ -166,8 +173,8 @@ func (v *verification) signedProperties() {
 		v.fail("DS320", "there are no signed properties, or more than one, to take the digest of")
 	default:
 		if got := digestText(p.props); got != p.propsDigest {
-			v.fail("DS320", "the digest of the signed properties is %s; the document says %s: they were changed after it was taken, or it was taken over another form of them",
-				got, p.propsDigest)
+			v.fail("DS320", "the digest of the signed properties is %s; the document says %s: %s", got, p.propsDigest,
+				cmp.Or(v.propsSlip(), "they were changed after it was taken, or it was taken over another form of them"))
 		}
 	}
 }
@@ -187,7 +194,8 @@ func (v *verification) issuer() {
 		return
 	}
 	if p.issuer != want {
-		v.fail("DS326", "X509IssuerName is %q; the certificate's issuer is %q, in .NET's form (the reverse of the DER order)", p.issuer, want)
+		v.fail("DS326", "X509IssuerName is %q; LHDN wants %q: %s", p.issuer, want,
+			cmp.Or(issuerSlip(v.Certificate.RawIssuer, p.issuer), "that is the certificate's issuer, its elements in the reverse of their order there"))
 	}
 }
 
@@ -248,8 +256,8 @@ func (v *verification) documentDigest() {
 		v.fail("DS321", "there is no digest of the document")
 	case got:
 	default:
-		v.fail("DS322", "the digest of the document is %s; the document says %s: it was changed after it was signed, or the digest was taken over another form of it",
-			got, v.parts.docDigest)
+		v.fail("DS322", "the digest of the document is %s; the document says %s: %s", got, v.parts.docDigest,
+			cmp.Or(v.documentSlip(v.parts.docDigest), "it was changed after it was signed, or the digest was taken over another form of it"))
 	}
 }
 
@@ -285,7 +293,7 @@ func (v *verification) checkSignature() error {
 		return errors.New("the document's DigestValue is not the base64 of 32 bytes")
 	}
 	if rsa.VerifyPKCS1v15(v.key, crypto.SHA256, digest, signature) != nil {
-		return errors.New("it was made with another key, or over another digest")
+		return errors.New(cmp.Or(v.signatureSlip(signature, digest), "it was made with another key, or over another digest"))
 	}
 	return nil
 }

@@ -14,26 +14,59 @@ import (
 // text node, in the sense of XPath, is blank: in "a<![CDATA[ ]]>b" the blank
 // is somebody's content.
 type canon struct {
-	out []byte
+	out        []byte
+	keepBlanks bool // drop nothing, as plain canonical XML
+	differs    difference
 
 	nodeAt int  // where the text node that is being written began
 	inked  bool // it has a character that is no blank
+
+	literalGone bool // a literal run of blanks was dropped from it
+	sectioned   bool // it has a CDATA section
 
 	declares []*attribute // scratch of start
 	plainly  []*attribute
 }
 
+// difference is what readers of XML are known to read differently. A document
+// that has none of it gives every reader the same digest.
+type difference uint8
+
+const (
+	blankKept      difference = 1 << iota // a text node of blanks by reference or CDATA, dropped here
+	blankDropped                          // a literal run of blanks beside a CDATA section, dropped here
+	carriageReturn                        // a line end with CR within text, normalized here
+	spacePreserved                        // xml:space="preserve", which .NET obeys
+)
+
+// differences says who reads what otherwise.
+var differences = []struct {
+	of   difference
+	says string
+}{
+	{blankKept, "blanks given by reference or in CDATA make up a whole text: .NET keeps them, this digest does not"},
+	{blankDropped, "blanks stand beside a CDATA section: libxml2 keeps them, .NET and this digest do not"},
+	{carriageReturn, "a text has a line end with a carriage return: .NET keeps it as &#xD;, XML and this digest make it a line feed"},
+	{spacePreserved, "xml:space=\"preserve\" makes .NET keep blanks that this digest drops"},
+}
+
 // boundary ends the text node being written; every token but text and CDATA is
 // one.
 func (c *canon) boundary() {
-	if !c.inked {
+	if !c.inked && !c.keepBlanks && c.nodeAt < len(c.out) {
 		c.out = c.out[:c.nodeAt]
+		c.differs |= blankKept
+	}
+	if c.inked && c.literalGone && c.sectioned {
+		c.differs |= blankDropped
 	}
 	c.begin()
 }
 
 // begin makes a new text node start here.
-func (c *canon) begin() { c.nodeAt, c.inked = len(c.out), false }
+func (c *canon) begin() {
+	c.nodeAt, c.inked, c.literalGone, c.sectioned = len(c.out), false, false, false
+}
 
 // start writes the scanner's start tag. As an apex it declares every namespace
 // in scope, so that what follows stands by itself.
@@ -45,6 +78,9 @@ func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
 		switch {
 		case !a.declares:
 			c.plainly = append(c.plainly, a)
+			if string(a.name.full) == "xml:space" && string(a.raw) == "preserve" {
+				c.differs |= spacePreserved
+			}
 		case !apex && !superfluous(s, outer, a):
 			c.declares = append(c.declares, a)
 		}
@@ -133,7 +169,8 @@ func (c *canon) end(name qname) {
 // text writes a literal run.
 func (c *canon) text(s *xmlScanner) {
 	switch {
-	case !s.inked:
+	case !s.inked && !c.keepBlanks:
+		c.literalGone = true
 		return
 	case s.plain:
 		c.out = append(c.out, s.raw...)
@@ -157,6 +194,7 @@ func (c *canon) text(s *xmlScanner) {
 // cdata writes the content of a CDATA section.
 func (c *canon) cdata(s *xmlScanner) {
 	c.inked = c.inked || s.inked
+	c.sectioned = true
 	for i := 0; i < len(s.raw); {
 		if s.raw[i] == '&' {
 			c.out = append(c.out, "&amp;"...)
@@ -172,6 +210,7 @@ func (c *canon) cdata(s *xmlScanner) {
 func (c *canon) literal(text []byte) int {
 	switch text[0] {
 	case '\r':
+		c.differs |= carriageReturn
 		c.out = append(c.out, '\n')
 		if len(text) > 1 && text[1] == '\n' {
 			return 2

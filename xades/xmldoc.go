@@ -9,6 +9,10 @@ import (
 // xmlOptions says how to read an XML document.
 type xmlOptions struct {
 	setVersion string // what InvoiceTypeCode's listVersionID is written as; "" leaves it
+
+	// Two ways of reading wrongly, to recognise those who did.
+	keepBlanks  bool // drop no blanks
+	keepPointer bool // leave cac:Signature in
 }
 
 // xmlDocument is what one pass over an XML document yields.
@@ -23,6 +27,7 @@ type xmlDocument struct {
 	strays     []string // names of elements called UBLExtensions or Signature that are no blocks
 	repeated   []string // elements of the root that must be one and are more
 	pis        int      // processing instructions
+	differs    difference
 	header     header
 }
 
@@ -80,6 +85,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	}
 	r := &xmlReader{scanner: xmlScanner{src: source}, options: options}
 	r.doc.supplierAt = -1
+	r.kept.keepBlanks = options.keepBlanks
 	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
 	for {
 		if err := r.scanner.next(); err != nil {
@@ -93,7 +99,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 		}
 	}
 	r.kept.boundary()
-	r.doc.canonical = r.kept.out
+	r.doc.canonical, r.doc.differs = r.kept.out, r.kept.differs
 	return &r.doc, nil
 }
 
@@ -210,7 +216,7 @@ func (r *xmlReader) opensBlock() bool {
 	default:
 		return false
 	}
-	if len(s.open) == 1 {
+	if len(s.open) == 1 || r.options.keepPointer && !extensions {
 		return false
 	}
 	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2})
