@@ -84,7 +84,8 @@ func (s *jsonScanner) closeWarnings() {
 // time, and its writer would write another text than this: with the fraction's
 // zeros dropped, the offset turned into the server's own, hour 24 as the next
 // day's 0, and so on. What it keeps, yyyy-MM-ddTHH:mm:ss with or without Z, is
-// no such text.
+// no such text. A fraction or a /Date(...)/ is always one, although a few of
+// them come back unchanged: what decides it differs between its versions.
 func becomesDate(text []byte) bool {
 	if len(text) == 0 {
 		return false

@@ -3,6 +3,7 @@ package xades
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -93,7 +94,8 @@ func (s *jsonScanner) found() string {
 // a handful they are compared one by one; beyond, a map keeps an object of very
 // many members from costing the square of their number.
 type memberNames struct {
-	first int // where the object's names start in the scanner's stack
+	first int    // where the object's names start in the scanner's stack
+	seen  uint64 // a bit for each hash of a name in the set
 	many  map[string]struct{}
 }
 
@@ -116,11 +118,20 @@ func (s *jsonScanner) newName(set *memberNames, name []byte) bool {
 		}
 		return s.newName(set, name)
 	}
-	for _, n := range own {
-		if bytes.Equal(n, name) {
-			return false
-		}
+	bit := nameBit(name)
+	if set.seen&bit != 0 && slices.ContainsFunc(own, func(n []byte) bool { return bytes.Equal(n, name) }) {
+		return false
 	}
+	set.seen |= bit
 	s.names = append(s.names, name)
 	return true
+}
+
+// nameBit hashes a name to one of 64 bits, to spare most comparisons.
+func nameBit(name []byte) uint64 {
+	n := len(name)
+	if n == 0 {
+		return 1
+	}
+	return 1 << ((uint(n)*7 + uint(name[0])*5 + uint(name[n/2])*3 + uint(name[n-1])) % 64)
 }

@@ -75,9 +75,13 @@ func scanJSON(src []byte, opt jsonOptions) (*jsonDocument, error) {
 	if err != nil {
 		return nil, err
 	}
+	room := len(src) + 64
+	if opt.literals == literalsSafe {
+		room += len(src) / 8 // 1 becomes 1.0
+	}
 	s := &jsonScanner{
 		src:        src,
-		out:        make([]byte, 0, len(src)+64),
+		out:        make([]byte, 0, room),
 		literals:   opt.literals,
 		setVersion: opt.setVersion,
 		path:       make([]jsonStep, 0, maxJSONDepth),
@@ -272,15 +276,20 @@ func (s *jsonScanner) peek() byte {
 	return 0
 }
 
+// blanks moves past blanks, of which the canonical text has none.
 func (s *jsonScanner) blanks() {
-	if s.at == len(s.src) || !isBlank(s.src[s.at]) {
-		return
+	if s.at < len(s.src) && s.src[s.at] <= ' ' {
+		s.skipBlanks()
+	}
+}
+
+func (s *jsonScanner) skipBlanks() {
+	src, i := s.src, s.at
+	for i < len(src) && isBlank(src[i]) {
+		i++
 	}
 	s.flush(s.at)
-	for s.at < len(s.src) && isBlank(s.src[s.at]) {
-		s.at++
-	}
-	s.kept = s.at
+	s.at, s.kept = i, i
 }
 
 // flush copies the pending run up to the given offset of the source.

@@ -302,7 +302,7 @@ func TestCuttingADocumentAnywhereIsAnErrorNotAPanic(t *testing.T) {
 	}
 	for _, file := range files {
 		src := bytes.TrimSpace(read(t, file))
-		for n := range src {
+		for n := 0; n < len(src); n += 1 + len(src)/4000 { // all of the small one
 			if _, err := scanJSON(src[:n], jsonOptions{literals: literalsSafe}); !errors.Is(err, ErrMalformed) {
 				t.Fatalf("%s cut to %d bytes: got %v, want an error that is %q", file, n, err, ErrMalformed)
 			}

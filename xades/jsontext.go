@@ -2,6 +2,8 @@ package xades
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf8"
 )
 
@@ -71,11 +73,12 @@ func (s *jsonScanner) textValue(p place) error {
 // special, that is the text itself, and the form that every server writes too.
 func (s *jsonScanner) text() (raw []byte, special bool, err error) {
 	src, start := s.src, s.at+1
-	i := start
-	for i < len(src) {
+	for i := start; ; {
+		if i = skipPlain(src, i); i == len(src) {
+			s.at = i
+			return nil, false, s.misplaced("the closing quote of a string")
+		}
 		switch textClass[src[i]] {
-		case classPlain:
-			i++
 		case classQuote:
 			s.at = i + 1
 			return src[start:i], special, nil
@@ -93,8 +96,31 @@ func (s *jsonScanner) text() (raw []byte, special bool, err error) {
 			return nil, false, s.fault(i, `the control character U+%04X stands bare in a string; write it as \u%04x or take it out`, src[i], src[i])
 		}
 	}
-	s.at = i
-	return nil, false, s.misplaced("the closing quote of a string")
+}
+
+// skipPlain returns the offset of the first byte from i on that is not plain:
+// eight at a time as long as they are plain ASCII, then one by one.
+func skipPlain(src []byte, i int) int {
+	const (
+		ones  = 0x0101010101010101
+		highs = 0x80 * ones
+	)
+	for i+8 <= len(src) {
+		x := binary.LittleEndian.Uint64(src[i:])
+		// The high bit of a byte is set if it is not ASCII, or below a blank, or
+		// a quote, or a backslash. A borrow can set it wrongly only above the
+		// first byte that has it rightly.
+		special := (x | (x - ' '*ones) | ((x ^ '"'*ones) - ones) | ((x ^ '\\'*ones) - ones)) & highs
+		if special != 0 {
+			i += bits.TrailingZeros64(special) / 8
+			break
+		}
+		i += 8
+	}
+	for i < len(src) && textClass[src[i]] == classPlain {
+		i++
+	}
+	return i
 }
 
 // escapeLength returns the length of the escape that b starts with, a pair of
