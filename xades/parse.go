@@ -1,6 +1,9 @@
 package xades
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+	"encoding/json"
+)
 
 // reading is a document of either format, read as it stands.
 type reading struct {
@@ -32,7 +35,7 @@ func parse(document []byte) (*reading, error) {
 		}
 		return &reading{
 			format: JSON, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
-			pointer: doc.signature, spliceAt: doc.spliceAt,
+			hidden: doc.hidden(), pointer: doc.signature, spliceAt: doc.spliceAt,
 		}, nil
 	}
 	doc, err := scanXML(document, xmlOptions{})
@@ -43,6 +46,21 @@ func parse(document []byte) (*reading, error) {
 		format: XML, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
 		hidden: doc.hidden(), differs: doc.differs, blocks: doc.blocks,
 	}, nil
+}
+
+// hidden names what the digest rule drops beside the first element of each of
+// the two members.
+func (d *jsonDocument) hidden() (names []string) {
+	for _, member := range []struct {
+		name  string
+		value []byte
+	}{{"UBLExtensions", d.extensions}, {"Signature", d.signature}} {
+		var list []json.RawMessage
+		if json.Unmarshal(member.value, &list) == nil && len(list) > 1 {
+			names = append(names, member.name+"[1]")
+		}
+	}
+	return names
 }
 
 // DigestAsIs returns the DocDigest of a document as it stands, signed or not:

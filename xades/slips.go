@@ -2,6 +2,7 @@ package xades
 
 import (
 	"bytes"
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -35,10 +36,20 @@ func (v *verification) documentSlip(stored string) string {
 	if happened := encodingSlip(v.doc.canonical, stored); happened != "" {
 		return happened
 	}
-	if v.Format == JSON {
-		return slip(stored, v.doc.jsonForms())
+	if v.Format == XML {
+		return slip(stored, v.doc.xmlForms())
 	}
-	return slip(stored, v.doc.xmlForms())
+	return cmp.Or(slip(stored, v.doc.jsonForms()), v.doc.unsafeLiteral())
+}
+
+// unsafeLiteral names a literal that servers and libraries are known to write
+// otherwise than it stands, as the likely cause of a digest that nothing fits.
+func (d *reading) unsafeLiteral() string {
+	doc, err := scanJSON(d.source, jsonOptions{literals: literalsKept})
+	if err != nil || len(doc.warnings) == 0 {
+		return ""
+	}
+	return "it was changed after it was signed, or its literals were written otherwise when the digest was taken; the first that does not survive: " + doc.warnings[0]
 }
 
 // encodingSlip finds digests of the right bytes, written the wrong way.

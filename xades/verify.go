@@ -87,7 +87,7 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		}
 	}
 	for _, name := range doc.hidden {
-		r.fail("", "<%s> hides content: the digest leaves it out, and it is no part of the signature", name)
+		r.fail("", "%s hides content: the digest leaves it out, and it is no part of the signature", name)
 	}
 	if p.signatures != 1 {
 		r.count(p)
@@ -100,6 +100,7 @@ func Verify(document []byte, options VerifyOptions) *Report {
 	v.signedProperties()
 	v.documentDigest()
 	v.signature()
+	v.warn("", "SigningTime, issuer, serial number and all else in the signature block are not authenticated: the signature covers the document alone")
 	return r
 }
 

@@ -2,8 +2,11 @@ package xades
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -43,6 +46,7 @@ func (v *verification) certificate() {
 	v.validity()
 	v.chain()
 	v.subject()
+	v.profile()
 	switch got := digestText(cert.Raw); v.parts.certDigest {
 	case "":
 		v.fail("DS317", "there is no digest of the certificate")
@@ -55,7 +59,7 @@ func (v *verification) certificate() {
 // embedded reads the one-line base64 of a certificate's DER.
 func embedded(text string) (*x509.Certificate, error) {
 	if text == "" {
-		return nil, fmt.Errorf("there is none")
+		return nil, errors.New("there is none")
 	}
 	if base64.StdEncoding.DecodedLen(len(text)) > maxCertificate+3 {
 		return nil, fmt.Errorf("over %d bytes", maxCertificate)
@@ -119,10 +123,47 @@ func (v *verification) subject() {
 	if tin == "" {
 		v.fail("DS307", "the certificate's subject has no organizationIdentifier (2.5.4.97), which holds the holder's TIN")
 	}
+	if brn != "" && !identifier(brn) {
+		v.fail("DS337", "the certificate's serialNumber (2.5.4.5) is %q; a registration number has letters, digits and hyphens only", brn)
+	}
+	if tin != "" && !identifier(tin) {
+		v.fail("DS338", "the certificate's organizationIdentifier (2.5.4.97) is %q; a TIN has letters and digits only", tin)
+	}
 	if want := v.options.SubmitterTIN; want != "" && tin != "" && tin != want {
 		v.fail("DS311", "the certificate belongs to TIN %s; the submitter's is %s", tin, want)
 	}
 	if want := v.options.SubmitterBRN; want != "" && brn != "" && brn != want {
 		v.fail("DS312", "the certificate belongs to %s; the submitter's registration number is %s", brn, want)
+	}
+}
+
+// identifier tells whether text can be a registration or tax number.
+func identifier(text string) bool {
+	for _, c := range text {
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !letter && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return len(text) <= 40
+}
+
+// documentSigning is the Extended Key Usage that LHDN's profile requires.
+var documentSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 10, 3, 12}
+
+// profile warns where the certificate leaves LHDN's profile (SDK, signature
+// page, Certificate Profile). LHDN publishes no code for it.
+func (v *verification) profile() {
+	cert := v.Certificate
+	if cert.KeyUsage&x509.KeyUsageContentCommitment == 0 {
+		v.warn("", "the certificate's Key Usage lacks Non-Repudiation, which LHDN's profile requires")
+	}
+	if !slices.ContainsFunc(cert.UnknownExtKeyUsage, documentSigning.Equal) {
+		v.warn("", "the certificate's Extended Key Usage lacks Document Signing (%s), which LHDN's profile requires", documentSigning)
+	}
+	for _, element := range []struct{ oid, name string }{{"2.5.4.3", "CN"}, {"2.5.4.6", "C"}, {"2.5.4.10", "O"}} {
+		if nameAttribute(cert.RawSubject, element.oid) == "" {
+			v.warn("", "the certificate's subject has no %s, which LHDN's profile requires", element.name)
+		}
 	}
 }

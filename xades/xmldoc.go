@@ -386,13 +386,16 @@ func (d *xmlDocument) hidden() (names []string) {
 	var extensions, signatures int
 	for i := range d.blocks {
 		b := &d.blocks[i]
-		count, name := &signatures, "cac:Signature"
+		count, name := &signatures, "<cac:Signature>"
 		if b.extensions {
-			count, name = &extensions, "ext:UBLExtensions"
+			count, name = &extensions, "<ext:UBLExtensions>"
 		}
 		if *count++; *count > 1 || !b.atRoot {
 			names = append(names, name)
 		}
 	}
-	return append(names, d.strays...)
+	for _, stray := range d.strays {
+		names = append(names, "<"+stray+">")
+	}
+	return names
 }
