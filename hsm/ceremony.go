@@ -17,9 +17,11 @@ import (
 //
 // It is part of the ceremony, before serving: it obeys ctx between calls only.
 func InitToken(ctx context.Context, config Config, securityOfficer, user PIN) (serial string, err error) {
-	defer rescue(&err)
-	if config.TokenLabel == "" || len(config.TokenLabel) > maxLabel {
+	switch {
+	case config.TokenLabel == "" || len(config.TokenLabel) > maxLabel:
 		return "", withKind(fmt.Errorf("initialising a token: label %q, want 1 to %d bytes", config.TokenLabel, maxLabel))
+	case securityOfficer.empty() || user.empty():
+		return "", withKind(errors.New("initialising a token: both PINs are wanted"))
 	}
 	config.TokenSerial = ""
 	m, err := process.acquire(ctx, config, load)

@@ -17,13 +17,13 @@ const maxPIN = 255 // bytes; the tokens we know stop at 32 to 255
 // empty and is refused by everything that takes one. It is not safe for
 // concurrent use.
 type PIN struct {
-	// A pointer, so that a PIN within another struct, where fmt cannot see the
-	// methods, prints as an address.
-	bytes *[]byte
+	// A function, since fmt does not see the methods of a PIN in an unexported
+	// field, and then prints what it finds: of a function, the address.
+	secret func() *[]byte
 }
 
 // NewPIN makes a PIN of b, and owns b from then on.
-func NewPIN(b []byte) PIN { return PIN{bytes: &b} }
+func NewPIN(b []byte) PIN { return PIN{secret: func() *[]byte { return &b }} }
 
 // ReadPIN reads a PIN from a file, which must be a regular one that neither
 // group nor others can read. One trailing newline is dropped. The caller wipes it.
@@ -71,22 +71,25 @@ func openPIN(path string) (*os.File, error) {
 	return nil, err
 }
 
-// Wipe overwrites the PIN.
+// Wipe overwrites the PIN, which is empty from then on.
 func (p PIN) Wipe() {
-	if p.bytes != nil {
-		clear(*p.bytes)
-		*p.bytes = nil
+	if p.secret != nil {
+		clear(*p.secret())
+		*p.secret() = nil
 	}
 }
+
+func (p PIN) empty() bool { return p.secret == nil || len(*p.secret()) == 0 }
 
 // reveal returns the PIN as the string that the PKCS#11 wrapper wants. It is a
 // view, not a copy: nobody may use it after Wipe. The wrapper's own copy in C
 // memory is freed after the call, though not wiped.
 func (p PIN) reveal() string {
-	if p.bytes == nil || len(*p.bytes) == 0 {
+	if p.empty() {
 		return ""
 	}
-	return unsafe.String(&(*p.bytes)[0], len(*p.bytes))
+	b := *p.secret()
+	return unsafe.String(&b[0], len(b))
 }
 
 const redacted = "[PIN]"

@@ -2,7 +2,10 @@ package hsm
 
 import (
 	"context"
+	"crypto"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -146,9 +149,9 @@ func publicKeyOf(certificate *x509.Certificate) (*rsa.PublicKey, error) {
 // Sessions returns how many signatures are made at once.
 func (t *Token) Sessions() int { return len(t.pool) }
 
-// Abandoned returns how many calls are still running in the library whose
-// callers have given up. Each holds one session; when it is [Token.Sessions] the
-// token has stopped.
+// Abandoned returns how many sessions are in calls that no caller waits for any
+// more: because they outlived their callers, or to be replaced after an error.
+// When it stays at [Token.Sessions] the token has stopped.
 func (t *Token) Abandoned() int { return int(t.abandoned.Load()) }
 
 // Ready returns nil when the token can sign as far as is known: it is open, the
@@ -203,8 +206,22 @@ func (t *Token) watch() {
 			}
 			// Without a deadline: a probe that hangs must not be followed by
 			// others until every session hangs.
-			_, _ = t.SignDigest(t.life, [32]byte{})
+			t.probe(t.life)
 		}
+	}
+}
+
+// probe signs a random digest, and verifies it, since a token may come back with
+// another key. What it finds is noted.
+func (t *Token) probe(ctx context.Context) {
+	var digest [sha256.Size]byte
+	_, _ = rand.Read(digest[:]) // never fails
+	signature, err := t.SignDigest(ctx, digest)
+	if err != nil {
+		return // noted by the worker
+	}
+	if rsa.VerifyPKCS1v15(t.keeper.public, crypto.SHA256, digest[:], signature) != nil {
+		t.note(fault.New(fault.SignatureWrong, "the token gave a wrong signature"))
 	}
 }
 

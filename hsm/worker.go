@@ -34,14 +34,18 @@ func (w *worker) run() {
 func (w *worker) serve(r *request) {
 	signature, err := w.sign(r)
 	w.token.note(err)
-	if r.settled.CompareAndSwap(false, true) {
-		r.done <- outcome{signature, err}
-	} else {
-		w.token.abandoned.Add(-1)
+	switch {
+	case !r.settled.CompareAndSwap(false, true): // the caller has left, and has counted us
 		w.broken = true
+	case w.broken:
+		w.token.abandoned.Add(1)
+		fallthrough
+	default:
+		r.done <- outcome{signature, err}
 	}
 	if w.broken {
 		_ = w.replace(w.token.life) // the next request tries again, and says what is wrong
+		w.token.abandoned.Add(-1)
 	}
 }
 
