@@ -1,0 +1,96 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+)
+
+// rounds is how often a call goes through the list of servers before it gives
+// up, where its context lets it.
+const rounds = 2
+
+// pause is the longest wait before the second round, doubled; it doubles again
+// with each more.
+const pause = 100 * time.Millisecond
+
+// call makes one RPC until a server answers for good: each attempt has its own
+// deadline, and one that times out or finds its server unavailable is followed
+// by another elsewhere. Every method of the service is safe to repeat. It
+// returns within ctx, whatever the servers do; the error is nil or an [*Error].
+func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) error {
+	var last *Error
+	for n := range max(rounds*len(c.servers.all), rounds+1) {
+		if n > 0 {
+			if err := c.wait(ctx, n, last); err != nil {
+				return err
+			}
+		}
+		server, failed := c.attempt(ctx, rpc)
+		switch {
+		case failed == nil:
+			return nil
+		case ctx.Err() != nil:
+			return over(ctx, cmp.Or(last, failed))
+		case failed.postponed():
+		case failed.transient():
+			c.servers.avoid(server, time.Now())
+		default:
+			return failed
+		}
+		last = failed
+	}
+	return last
+}
+
+// attempt makes one attempt at one server, and tells which, if it came to that.
+// While there are other servers, it leaves them half the time that is left.
+func (c *Client) attempt(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) (server string, failed *Error) {
+	c.servers.readmit(time.Now())
+	limit := c.timeout
+	if deadline, ok := ctx.Deadline(); ok && len(c.servers.all) > 1 {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var at peer.Peer
+	err := rpc(limited, grpc.Peer(&at))
+	if at.Addr != nil {
+		server = at.Addr.String()
+	}
+	if err == nil {
+		return server, nil
+	}
+	failed = answered(err)
+	if failed.Code == codes.DeadlineExceeded && failed.Reason == "" {
+		failed.Message = fmt.Sprintf("no answer from %s within %s", cmp.Or(server, "any server"), limit.Round(time.Millisecond))
+	}
+	return server, failed
+}
+
+// wait holds back attempt n: not at all while there are servers left to try
+// that may be better off, then a random while, but as long as the signer asks.
+func (c *Client) wait(ctx context.Context, n int, last *Error) error {
+	round := n / len(c.servers.all)
+	if round == 0 && !last.postponed() {
+		return nil
+	}
+	hold := rand.N(pause << min(round, 4))
+	if last.RetryAfter <= patience {
+		hold = max(hold, last.RetryAfter)
+	}
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return over(ctx, last)
+	}
+}
