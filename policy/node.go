@@ -103,12 +103,13 @@ func (r *reading) instant(node *yaml.Node, what string, bound func(day time.Time
 		r.fault(node, "%s must be a date (2025-01-31) or an instant (2025-01-31T09:00:00+08:00), not %s", what, quoted(value))
 		return time.Time{}
 	}
-	if at.Year() < firstYear || at.Year() > lastYear {
-		r.fault(node, "%s lies outside the years %d to %d", what, firstYear, lastYear)
+	if at.Year() < firstYear {
+		r.fault(node, "%s lies before the year %d", what, firstYear)
 	}
 	return at
 }
 
-// Years outside these are slips; the year 1 would even be the zero time, which
-// means unbounded.
-const firstYear, lastYear = 2000, 2199
+// firstYear is the earliest that is taken for no slip: no taxpayer was
+// represented before it. The year 1 would even be the zero time, which means
+// unbounded.
+const firstYear = 2000

@@ -54,7 +54,7 @@ quotas: {}
 		`line 9: the taxpayer has no tin`,
 		`line 10: a taxpayer must be a mapping with the keys tin, brn, name, from, to`,
 		`line 11: taxpayer C20880050010 stands in the list twice`,
-		`line 12: to lies outside the years 2000 to 2199`,
+		`line 12: to lies before the year 2000`,
 		`line 13: the name must be printable and at most 300 characters`,
 		`line 14: name is empty`,
 		`line 16: "Retail" is not a group's name: lower-case letters, digits and hyphens, and not the word all`,
@@ -125,6 +125,7 @@ func TestWindowsAreDaysInMalaysiaOrInstants(t *testing.T) {
 		{"dates: the last day counts", "from: 2025-03-01, to: 2025-03-01", at("2025-02-28T16:00:00Z"), at("2025-03-01T16:00:00Z")},
 		{"quoted dates", `from: "2025-03-01", to: "2025-03-31"`, at("2025-02-28T16:00:00Z"), at("2025-03-31T16:00:00Z")},
 		{"instants: exact", "from: 2025-03-01T09:00:00+08:00, to: 2025-03-01T10:00:00Z", at("2025-03-01T01:00:00Z"), at("2025-03-01T10:00:00Z")},
+		{"the last day there is", "to: 9999-12-31", time.Time{}, at("9999-12-31T16:00:00Z")},
 		{"only from", "from: 2025-03-01", at("2025-02-28T16:00:00Z"), time.Time{}},
 		{"only to", "to: 2025-03-01", time.Time{}, at("2025-03-01T16:00:00Z")},
 	} {

@@ -33,7 +33,7 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 		}
 		results[i], errs[i] = result(released, order.id, err), err
 	})
-	call.attrs, call.level = tally(errs)
+	call.tally(errs)
 	return &roamsignv1.SignDigestsResponse{Results: results}, nil
 }
 
@@ -67,21 +67,23 @@ func result(released signature, id requestID, err error) *roamsignv1.SignDigests
 
 // tally sums up a batch for its line in the log: how many were signed, and of
 // each reason how many were not, with the first one's story.
-func tally(errs []error) (attrs []slog.Attr, level slog.Level) {
+func (c *call) tally(errs []error) {
 	refused := map[fault.Kind][]error{}
-	left := len(errs)
+	signed := len(errs)
 	for _, err := range errs {
 		if err != nil {
 			refused[kindOf(err)] = append(refused[kindOf(err)], err)
-			left--
+			signed--
 		}
 	}
-	attrs = []slog.Attr{slog.Int("items", len(errs)), slog.Int("signed", left)}
+	if signed < len(errs) {
+		c.outcome = "PARTIAL"
+	}
+	c.attrs = []slog.Attr{slog.Int("items", len(errs)), slog.Int("signed", signed)}
 	for _, kind := range fault.Kinds() {
 		if each := refused[kind]; len(each) > 0 {
-			level = max(level, severity(kind))
-			attrs = append(attrs, slog.Group(kind.Reason(), slog.Int("items", len(each)), slog.String("first", each[0].Error())))
+			c.level = max(c.level, severity(kind))
+			c.attrs = append(c.attrs, slog.Group(kind.Reason(), slog.Int("items", len(each)), slog.String("first", each[0].Error())))
 		}
 	}
-	return attrs, level
 }

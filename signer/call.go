@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,11 +20,12 @@ import (
 // call is one RPC on its way: who makes it, and what its line in the log says.
 // It belongs to the goroutine of its handler.
 type call struct {
-	caller policy.Caller
-	tin    policy.TIN
-	id     requestID
-	level  slog.Level
-	attrs  []slog.Attr
+	caller  policy.Caller
+	tin     policy.TIN
+	id      requestID
+	outcome string // of a call that gets an answer; empty: OK
+	level   slog.Level
+	attrs   []slog.Attr
 }
 
 type callKey struct{}
@@ -105,7 +107,7 @@ func recovered(err *error) {
 
 // record writes a request's line.
 func (s *Server) record(ctx context.Context, method string, c *call, err error, took time.Duration) {
-	outcome := "OK"
+	outcome := cmp.Or(c.outcome, "OK")
 	attrs := []slog.Attr{slog.String("method", method), slog.String("caller", string(c.caller))}
 	if c.tin != "" {
 		attrs = append(attrs, slog.String("tin", string(c.tin)))

@@ -162,16 +162,19 @@ type Credentials struct {
 	ClientCAs   *x509.CertPool
 }
 
-// Load reads the files. It reports what is wrong with each as [ConfigFault]s.
-func (t TLS) Load() (Credentials, error) {
+// Load reads the files that are named; [Config.Validate] refuses a TLS that
+// names not all of them. It reports what is wrong with each as [ConfigFault]s.
+func (t TLS) Load() (loaded Credentials, err error) {
 	var faults []error
-	pair, err := ca.LoadPair(t.Certificate, t.Key)
-	if err != nil {
-		faults = append(faults, ConfigFault{Key: "tls.certificate", Message: err.Error()})
+	if t.Certificate != "" && t.Key != "" {
+		if loaded.Certificate, err = ca.LoadPair(t.Certificate, t.Key); err != nil {
+			faults = append(faults, ConfigFault{Key: "tls.certificate", Message: err.Error()})
+		}
 	}
-	pool, err := ca.LoadPool(t.ClientCA)
-	if err != nil {
-		faults = append(faults, ConfigFault{Key: "tls.client_ca", Message: err.Error()})
+	if t.ClientCA != "" {
+		if loaded.ClientCAs, err = ca.LoadPool(t.ClientCA); err != nil {
+			faults = append(faults, ConfigFault{Key: "tls.client_ca", Message: err.Error()})
+		}
 	}
-	return Credentials{Certificate: pair, ClientCAs: pool}, errors.Join(faults...)
+	return loaded, errors.Join(faults...)
 }

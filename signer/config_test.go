@@ -1,0 +1,94 @@
+package signer
+
+import (
+	"errors"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+func TestEveryFaultOfAConfigurationIsReported(t *testing.T) {
+	bad := Config{
+		Listen: "localhost",
+		TLS:    TLS{Key: "server.key"},
+		Limits: Limits{Queue: -1, Streams: 1_000_000, Connections: -5, Request: -time.Second, Drain: 48 * time.Hour},
+	}
+	want := []string{
+		`listen: must be HOST:PORT, such as 127.0.0.1:7443, not "localhost"`,
+		`tls.certificate: missing: name the PEM file of the server certificate`,
+		`tls.client_ca: missing: name the PEM file of the authorities whose clients may connect`,
+		`limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
+		`limits.streams: must be 1 to 100000 (0 or left out: the default), not 1000000`,
+		`limits.connections: must be 1 to 100000 (0 or left out: the default), not -5`,
+		`limits.request: must be more than 0 and at most 1h0m0s (0 or left out: the default), not -1s`,
+		`limits.drain: must be more than 0 and at most 1h0m0s (0 or left out: the default), not 48h0m0s`,
+	}
+	err := bad.Validate()
+	if err == nil {
+		t.Fatal("got none, want faults")
+	}
+	if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+	if fault, ok := errors.AsType[ConfigFault](err); !ok || fault.Key != "listen" {
+		t.Errorf("got %v, want a ConfigFault", err)
+	}
+	if err := (Config{}).Validate(); err == nil {
+		t.Error("the zero Config is valid")
+	}
+}
+
+func TestAddressesToListenOn(t *testing.T) {
+	for address, fine := range map[string]bool{
+		"127.0.0.1:7443": true, "[::1]:7443": true, "signer.example.com:443": true, ":7443": true, "127.0.0.1:0": true,
+		"": false, "7443": false, "127.0.0.1": false, "127.0.0.1:": false, "127.0.0.1:https": false, "127.0.0.1:70000": false, "::1:7443": false,
+	} {
+		if err := checkListen(address); (err == nil) != fine {
+			t.Errorf("%q: got %v, want fine: %v", address, err, fine)
+		}
+	}
+}
+
+func TestAConfigurationIsReadFromYAML(t *testing.T) {
+	const text = `
+listen: 127.0.0.1:7443
+tls: {certificate: server.pem, key: /etc/roamsign/server.key, client_ca: ca.pem}
+limits: {queue: 10, request: 30s}
+`
+	var got Config
+	decoder := yaml.NewDecoder(strings.NewReader(text))
+	decoder.KnownFields(true)
+	must(t, decoder.Decode(&got))
+	must(t, got.Validate())
+	want := Config{
+		Listen: "127.0.0.1:7443",
+		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem"},
+		Limits: Limits{Queue: 10, Streams: 256, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
+	}
+	if diff := cmp.Diff(want, got.Under("/etc/roamsign").withDefaults()); diff != "" {
+		t.Errorf("configuration (-want +got):\n%s", diff)
+	}
+}
+
+func TestCredentialsAreReadFromTheirFiles(t *testing.T) {
+	r := start(t, setting{})
+	folder := t.TempDir()
+	path := func(name string) string { return filepath.Join(folder, name) }
+	pair, err := r.authority.Server([]string{"localhost"}, lasting(1))
+	must(t, err)
+	must(t, pair.Save(path("server.pem"), path("server.key")))
+	must(t, r.authority.Save(path("ca.pem"), path("ca.key")))
+	good := TLS{Certificate: path("server.pem"), Key: path("server.key"), ClientCA: path("ca.pem")}
+	loaded, err := good.Load()
+	if err != nil || loaded.ClientCAs == nil || len(loaded.Certificate.Certificate) != 1 {
+		t.Errorf("Load: got %v, %v", loaded, err)
+	}
+	_, err = TLS{Certificate: path("server.pem"), Key: path("ca.key"), ClientCA: path("none.pem")}.Load()
+	if err == nil || !strings.Contains(err.Error(), "tls.certificate: ") || !strings.Contains(err.Error(), "tls.client_ca: ") {
+		t.Errorf("Load of bad files: got %v, want a fault of each", err)
+	}
+}

@@ -1,0 +1,101 @@
+package signer
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// faults are the ways in which a key fails, and what callers then learn.
+var faults = []struct {
+	name   string
+	way    way
+	code   codes.Code
+	reason string
+}{
+	{"one bit flipped", flipsABit, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"over another digest", signsAnother, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"with another key", withAnotherKey, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"without DigestInfo", withoutDigestInfo, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"PSS", withPSS, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"nothing", givesNothing, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"away", isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
+	{"broken", breaks, codes.Internal, "INTERNAL"},
+	{"blames the caller", blamesTheCaller, codes.Internal, "INTERNAL"},
+	{"panics", panics, codes.Internal, "INTERNAL"},
+	{"hangs", hangs, codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
+}
+
+func TestNothingWrongIsEverReleased(t *testing.T) {
+	r := start(t, setting{limits: Limits{Request: 500 * time.Millisecond}})
+	client := r.as(erp)
+	for _, row := range faults {
+		r.key.behave(row.way)
+		for _, method := range []string{"SignDigest", "SignDigests", "SignDocument"} {
+			id := row.name + ", " + method
+			in := r.request()
+			in.RequestId = id
+			var out []byte
+			var err error
+			switch method {
+			case "SignDocument":
+				var released *roamsignv1.SignDocumentResponse
+				released, err = client.SignDocument(t.Context(), &roamsignv1.SignDocumentRequest{Tin: ownTIN, RequestId: id, Document: invoice(t, "xml/invoice-1.1.xml")})
+				out = released.GetDocument()
+			case "SignDigest":
+				var released *roamsignv1.SignDigestResponse
+				released, err = client.SignDigest(t.Context(), in)
+				out = released.GetSignature()
+			default:
+				var released *roamsignv1.SignDigestsResponse
+				released, err = client.SignDigests(t.Context(), &roamsignv1.SignDigestsRequest{Items: []*roamsignv1.SignDigestRequest{in}})
+				must(t, err)
+				out, err = released.GetResults()[0].GetSignature(), itemError(released.GetResults()[0].GetError())
+			}
+			checkRefused(t, id, err, row.code, row.reason)
+			if len(out) != 0 {
+				t.Errorf("%s: got %d bytes, want none", id, len(out))
+			}
+			st, _ := status.FromError(err)
+			if text := st.Proto().String(); strings.Contains(text, "secret") || strings.Contains(text, "CKR_") {
+				t.Errorf("%s: the caller is told %s", id, text)
+			}
+		}
+	}
+	// The service is as good as before.
+	r.key.behave(honest)
+	if _, err := client.SignDigest(t.Context(), r.request()); err != nil {
+		t.Errorf("after all faults: %v", err)
+	}
+}
+
+func TestWhatTheTokenGaveIsNeitherReleasedNorLogged(t *testing.T) {
+	r := start(t, setting{})
+	r.key.behave(flipsABit)
+	in := r.request()
+	_, err := r.as(erp).SignDigest(t.Context(), in)
+	checkRefused(t, "a flipped bit", err, codes.Unavailable, "SIGNATURE_WRONG")
+	line := r.journal.await(t, func(line map[string]any) bool { return line["outcome"] == "SIGNATURE_WRONG" })
+	if line["level"] != "ERROR" {
+		t.Errorf("level of a wrong signature: got %v, want ERROR", line["level"])
+	}
+	signature, err := honest(t.Context(), r.key, [32]byte(in.GetDocumentDigest()))
+	must(t, err)
+	signature[100] ^= 1
+	for _, form := range []string{hex.EncodeToString(signature), base64.StdEncoding.EncodeToString(signature)} {
+		if strings.Contains(r.journal.all(), form[:32]) {
+			t.Error("the log holds what the token gave")
+		}
+	}
+	if !r.key.given[sha256.Sum256(signature)] {
+		t.Error("the fake gave something else, so this test shows nothing")
+	}
+}
