@@ -44,7 +44,7 @@ func TestNumbersWithNoSuchFormAreRefusedByPathAndLiteral(t *testing.T) {
 func TestTheDigitRuleAgreesWithARoundTripThroughDoubles(t *testing.T) {
 	random := rand.New(rand.NewPCG(2026, 11))
 	written, refusals := 0, 0
-	for range 400_000 {
+	for range 60_000 {
 		literal := randomNumber(random)
 		exact, ok := new(big.Rat).SetString(literal)
 		if !ok {
@@ -78,7 +78,7 @@ func TestTheDigitRuleAgreesWithARoundTripThroughDoubles(t *testing.T) {
 			t.Fatalf("%s: got %s, a double gives %s", literal, safe, want)
 		}
 	}
-	if written < 50_000 || refusals < 50_000 {
+	if written < 10_000 || refusals < 10_000 {
 		t.Errorf("only %d written and %d refused: the literals are no test", written, refusals)
 	}
 }

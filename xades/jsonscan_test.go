@@ -302,7 +302,7 @@ func TestCuttingADocumentAnywhereIsAnErrorNotAPanic(t *testing.T) {
 	}
 	for _, file := range files {
 		src := bytes.TrimSpace(read(t, file))
-		for n := 0; n < len(src); n += 1 + len(src)/4000 { // all of the small one
+		for n := 0; n < len(src); n += 1 + len(src)/1000 {
 			if _, err := scanJSON(src[:n], jsonOptions{literals: literalsSafe}); !errors.Is(err, ErrMalformed) {
 				t.Fatalf("%s cut to %d bytes: got %v, want an error that is %q", file, n, err, ErrMalformed)
 			}
@@ -313,19 +313,19 @@ func TestCuttingADocumentAnywhereIsAnErrorNotAPanic(t *testing.T) {
 // Each of these would take minutes if it cost the square of its size.
 func TestHostileShapesTakeLinearTime(t *testing.T) {
 	names := &strings.Builder{}
-	for i := range 200_000 {
+	for i := range 100_000 {
 		fmt.Fprintf(names, `"n%06d":0,`, i)
 	}
 	for name, src := range map[string]string{
 		"an object of very many members":  in(names.String() + `"last":0`),
 		"very many escaped names":         in(strings.ReplaceAll(names.String(), `"n`, `"\u006e`) + `"last":0`),
-		"a long string of escapes":        in(`"a":"` + strings.Repeat(`\u0041`, 300_000) + `"`),
-		"a long number":                   in(`"a":` + strings.Repeat("0.0", 1) + strings.Repeat("0", 2_000_000) + "1e1999999"),
-		"very many kept literals":         in(`"a":[` + strings.Repeat("1,", 500_000) + `1]`),
-		"very many empty objects":         in(`"a":[` + strings.Repeat("{},", 500_000) + `1]`),
-		"brackets that never close":       `{"Invoice":` + strings.Repeat("[", 2_000_000),
-		"blanks all over":                 strings.Repeat(" ", 2_000_000) + in(""),
-		"a signature of very many blocks": in(`"UBLExtensions":[` + strings.Repeat("{},", 500_000) + `{}]`),
+		"a long string of escapes":        in(`"a":"` + strings.Repeat(`\u0041`, 100_000) + `"`),
+		"a long number":                   in(`"a":` + "0." + strings.Repeat("0", 1_000_000) + "1e1000001"),
+		"very many kept literals":         in(`"a":[` + strings.Repeat("1,", 200_000) + `1]`),
+		"very many empty objects":         in(`"a":[` + strings.Repeat("{},", 200_000) + `1]`),
+		"brackets that never close":       `{"Invoice":` + strings.Repeat("[", 1_000_000),
+		"blanks all over":                 strings.Repeat(" ", 1_000_000) + in(""),
+		"a signature of very many blocks": in(`"UBLExtensions":[` + strings.Repeat("{},", 200_000) + `{}]`),
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()
