@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -261,7 +262,7 @@ func TestEndedRepresentationTellsTheWindow(t *testing.T) {
 			"tin": "D4800990020", "not_after": "2020-12-31T16:00:00Z"}},
 	} {
 		_, err := p.Decide(head, SignDigest, row.tin, some, row.now)
-		e, ok := err.(*fault.Error)
+		e, ok := errors.AsType[*fault.Error](err)
 		if !ok || !strings.Contains(e.Error(), row.text) {
 			t.Errorf("%s at %v: got %v, want %q in it", row.tin, row.now, err, row.text)
 			continue

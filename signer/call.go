@@ -47,14 +47,7 @@ func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, 
 	defer cancel()
 	c := &call{}
 	out, err := s.guarded(context.WithValue(ctx, callKey{}, c), c, in, handle)
-	if !ours(info.FullMethod) {
-		return out, foreign(err)
-	}
-	s.record(ctx, path.Base(info.FullMethod), c, err, time.Since(began))
-	if err != nil {
-		return nil, refuse(err, c.id).status()
-	}
-	return out, nil
+	return out, s.finish(ctx, info.FullMethod, c, err, began)
 }
 
 func (s *Server) guarded(ctx context.Context, c *call, in any, handle grpc.UnaryHandler) (out any, err error) {
@@ -68,16 +61,16 @@ func (s *Server) guarded(ctx context.Context, c *call, in any, handle grpc.Unary
 // stream stands around health watches and reflection. It ends them when the
 // service stops, since watches have no end of their own.
 func (s *Server) stream(stopping context.Context) grpc.StreamServerInterceptor {
-	return func(srv any, in grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
-		defer func() { err = foreign(err) }()
-		defer recovered(&err)
-		if _, err := identifyPeer(in.Context(), s.clock()); err != nil {
-			return err
-		}
+	return func(srv any, in grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		began := time.Now()
 		ctx, cancel := context.WithCancel(in.Context())
 		defer cancel()
 		defer context.AfterFunc(stopping, cancel)()
-		return handle(srv, endingStream{ServerStream: in, ctx: ctx})
+		c := &call{}
+		_, err := s.guarded(ctx, c, nil, func(ctx context.Context, _ any) (any, error) {
+			return nil, handle(srv, endingStream{ServerStream: in, ctx: ctx})
+		})
+		return s.finish(ctx, info.FullMethod, c, err, began)
 	}
 }
 
@@ -89,13 +82,18 @@ type endingStream struct {
 
 func (s endingStream) Context() context.Context { return s.ctx }
 
-// foreign leaves the errors of other services as they are, and answers for
-// those that are ours.
-func foreign(err error) error {
-	if _, ours := errors.AsType[*fault.Error](err); ours {
-		return refuse(err, "").status()
+// finish writes a call's line and returns what its caller is told. The health
+// and reflection services are asked all the time and have statuses of their own:
+// of them only our refusals and faults are written.
+func (s *Server) finish(ctx context.Context, method string, c *call, err error, began time.Time) error {
+	if _, faulty := errors.AsType[*fault.Error](err); !faulty && !ours(method) {
+		return err
 	}
-	return err
+	s.record(ctx, path.Base(method), c, err, time.Since(began))
+	if err != nil {
+		return refuse(err, c.id).status()
+	}
+	return nil
 }
 
 // recovered turns a panic into an error of the service.

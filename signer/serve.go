@@ -90,25 +90,26 @@ func (s *Server) options(stopping context.Context) []grpc.ServerOption {
 	}
 }
 
-// drain lets requests in flight finish, and cuts off those that take too long.
+// drain lets requests in flight finish, and cuts off those that take too long:
+// that ends their contexts.
 func (s *Server) drain(server *grpc.Server) error {
-	drained := make(chan struct{})
-	go func() {
-		server.GracefulStop()
-		close(drained)
-	}()
+	stopped := make(chan struct{}, 2)
+	go func() { server.GracefulStop(); stopped <- struct{}{} }()
 	select {
-	case <-drained:
+	case <-stopped:
 		return nil
 	case <-time.After(s.config.Limits.Drain):
 	}
-	go server.Stop() // ends the contexts of what is in flight; GracefulStop then returns
-	select {
-	case <-drained:
-		return nil
-	case <-time.After(cutOff):
-		return errors.New("stopping: requests are still running, cut off as they are")
+	go func() { server.Stop(); stopped <- struct{}{} }()
+	patience := time.After(cutOff)
+	for range cap(stopped) {
+		select {
+		case <-stopped:
+		case <-patience:
+			return errors.New("stopping: requests still run, although they were cut off")
+		}
 	}
+	return nil
 }
 
 // watch keeps the health service's word true.

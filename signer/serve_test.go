@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -66,10 +65,27 @@ func TestHealthIsForThoseWithACertificate(t *testing.T) {
 	if _, err := healthv1.NewHealthClient(r.connect()).Check(t.Context(), &healthv1.HealthCheckRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("without a certificate: got %v, want no connection", err)
 	}
-	r.advance(40 * 24 * time.Hour)
-	client := healthv1.NewHealthClient(r.connect(odd(t, r.tlsCA, func(*x509.Certificate) {})))
-	if _, err := client.Check(t.Context(), &healthv1.HealthCheckRequest{}); err == nil {
-		t.Error("with a certificate that has expired: got an answer")
+}
+
+func TestHealthEndsWithTheCertificateToo(t *testing.T) {
+	r := start(t, setting{})
+	pair, err := r.authority.Client(stranger, lasting(1))
+	must(t, err)
+	client := healthv1.NewHealthClient(r.connect(pairOf(pair.Key, pair.Certificate)))
+	if _, err := client.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Fatalf("before: %v", err)
+	}
+	r.advance(48 * time.Hour)
+	_, err = client.Check(t.Context(), &healthv1.HealthCheckRequest{})
+	checkRefused(t, "Check", err, codes.PermissionDenied, "NOT_ALLOWED")
+	watch, err := client.Watch(t.Context(), &healthv1.HealthCheckRequest{})
+	must(t, err)
+	_, err = watch.Recv()
+	checkRefused(t, "Watch", err, codes.PermissionDenied, "NOT_ALLOWED")
+	for _, method := range []string{"Check", "Watch"} {
+		r.journal.await(t, func(line map[string]any) bool {
+			return line["method"] == method && line["outcome"] == "NOT_ALLOWED"
+		})
 	}
 }
 
