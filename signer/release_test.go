@@ -35,7 +35,7 @@ var faults = []struct {
 }
 
 func TestNothingWrongIsEverReleased(t *testing.T) {
-	r := start(t, setting{limits: Limits{Request: 500 * time.Millisecond}})
+	r := start(t, setting{sessions: 1, limits: Limits{Request: time.Second}}) // a session lost would be the last
 	client := r.as(erp)
 	for _, row := range faults {
 		r.key.behave(row.way)

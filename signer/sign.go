@@ -61,12 +61,21 @@ func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) 
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.key.SignDigest(ctx, digest)
-	leave(err)
+	raw, err := s.ask(ctx, digest, leave)
 	if err != nil {
-		return nil, keyFault(err)
+		return nil, err
 	}
 	return s.certificate.verify(digest, raw)
+}
+
+// ask has the key sign, and leaves the session whatever happens there.
+func (s *Server) ask(ctx context.Context, digest [32]byte, leave func(error)) (raw []byte, err error) {
+	defer func() { leave(err) }()
+	defer recovered(&err)
+	if raw, err = s.key.SignDigest(ctx, digest); err != nil {
+		return nil, keyFault(err)
+	}
+	return raw, nil
 }
 
 // usable checks that the grant is for this certificate, and that now lies in
