@@ -9,8 +9,8 @@ import (
 	"unicode/utf16"
 )
 
-// maxRDNs bounds a name; LHDN's profile has seven elements.
-const maxRDNs = 32
+// maxNameElements bounds a name; LHDN's profile has seven.
+const maxNameElements = 32
 
 // rdnSET is one relative distinguished name: a SET of attributes (X.501).
 type rdnSET []struct {
@@ -78,8 +78,13 @@ func parseName(der []byte) ([]rdnSET, error) {
 		return nil, fmt.Errorf("reading a distinguished name: %w", err)
 	case len(rest) > 0:
 		return nil, errors.New("reading a distinguished name: data after it")
-	case len(rdns) > maxRDNs:
-		return nil, fmt.Errorf("a distinguished name of over %d elements", maxRDNs)
+	}
+	elements := 0
+	for _, set := range rdns {
+		elements += len(set)
+	}
+	if elements > maxNameElements {
+		return nil, fmt.Errorf("a distinguished name of over %d elements", maxNameElements)
 	}
 	return rdns, nil
 }

@@ -109,6 +109,9 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 	if err := v.certificateValues(cert); err != nil {
 		return nil, err
 	}
+	if doc.format == XML && !xmlText(v.issuer) {
+		return nil, fmt.Errorf("%w: its issuer %q has a character that XML cannot hold; sign JSON, or get another certificate", ErrCertificate, v.issuer)
+	}
 	d := &Draft{format: doc.format, facts: doc.header.facts(), key: key, canonical: doc.canonical, warnings: doc.warnings}
 	d.docDigest = sha256.Sum256(doc.canonical)
 	d.props = doc.props(v)
@@ -201,8 +204,8 @@ func readUnsignedXML(document []byte, options Options) (*unsigned, error) {
 		return nil, fmt.Errorf("%w: its element <%s> is in no UBL namespace, and LHDN drops what is called so; rename or remove it", ErrUnsignable, doc.strays[0])
 	case len(doc.blocks) > 0 && !options.ReplaceSignature:
 		return nil, signedAlready("UBLExtensions or cac:Signature")
-	case len(doc.repeated) > 0:
-		return nil, fmt.Errorf("%w: it has <%s> more than once", ErrUnsignable, doc.repeated[0])
+	case doc.repeated != "":
+		return nil, fmt.Errorf("%w: it has <%s> more than once", ErrUnsignable, doc.repeated)
 	case doc.supplierAt < 0:
 		return nil, fmt.Errorf("%w: it has no cac:AccountingSupplierParty, before which the signature goes", ErrUnsignable)
 	}

@@ -49,6 +49,29 @@ func distinguishedName(t testing.TB, elements ...nameValue) []byte {
 	return der
 }
 
+// multiValued encodes a name of one element with several values, in just this
+// order, which DER would sort.
+func multiValued(t testing.TB, values ...nameValue) []byte {
+	t.Helper()
+	var set []byte
+	for _, v := range values {
+		der, err := asn1.Marshal(pkix.AttributeTypeAndValue{Type: objectIdentifier(t, v.oid), Value: v.value})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set = append(set, der...)
+	}
+	set, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSet, IsCompound: true, Bytes: set})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := asn1.Marshal(asn1.RawValue{Tag: asn1.TagSequence, IsCompound: true, Bytes: set})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 func objectIdentifier(t testing.TB, dotted string) asn1.ObjectIdentifier {
 	t.Helper()
 	oid, err := x509.ParseOID(dotted)
@@ -127,16 +150,21 @@ func signed(t testing.TB, document []byte, options Options) []byte {
 
 func completed(t testing.TB, draft *Draft) []byte {
 	t.Helper()
+	out, err := draft.Complete(signatureOf(t, draft))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func signatureOf(t testing.TB, draft *Draft) []byte {
+	t.Helper()
 	digest := draft.DocDigest()
 	signature, err := rsa.SignPKCS1v15(nil, testKey(t, 2048), crypto.SHA256, digest[:])
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := draft.Complete(signature)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
+	return signature
 }
 
 // errorCodes gives the codes of a report's errors, sorted, each once. A finding

@@ -154,7 +154,7 @@ func (v *verification) signingTime() {
 		return
 	}
 	at, err := time.Parse(timeLayout, v.parts.signingTime)
-	if err != nil {
+	if err != nil || at.Format(timeLayout) != v.parts.signingTime { // Parse takes fractions that the layout has not
 		v.fail("DS336", "SigningTime is %q; expected UTC to the second, as 2024-07-23T16:31:06Z", v.parts.signingTime)
 		return
 	}

@@ -75,6 +75,9 @@ func embedded(text string) (*x509.Certificate, error) {
 	if _, err := parseName(cert.RawSubject); err != nil {
 		return nil, fmt.Errorf("its subject: %w", err)
 	}
+	if _, err := parseName(cert.RawIssuer); err != nil {
+		return nil, fmt.Errorf("its issuer: %w", err)
+	}
 	return cert, nil
 }
 

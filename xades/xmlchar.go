@@ -1,6 +1,9 @@
 package xades
 
-import "unicode/utf8"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Classes of bytes, so that the scanner's inner loops are one look-up a byte.
 const (
@@ -50,6 +53,11 @@ func xmlChar(r rune) bool {
 		return true
 	}
 	return r >= 0xE000 && r <= 0xFFFD || r >= 0x10000 && r <= 0x10FFFF
+}
+
+// xmlText tells whether text can stand in a document.
+func xmlText(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return !xmlChar(r) })
 }
 
 // nameRanges are the non-ASCII NameStartChars (production 4).

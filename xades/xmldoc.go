@@ -3,7 +3,17 @@ package xades
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"unicode/utf8"
+)
+
+const (
+	// maxBlocks is how many bytes the elements that the digest leaves out may
+	// have together, in canonical form: a signature has some 6 KB. Each of them
+	// is written out with every namespace in scope, and read into a tree.
+	maxBlocks = 64 << 10
+	// maxNamed is how many names of a kind are kept for people to read.
+	maxNamed = 8
 )
 
 // xmlOptions says how to read an XML document.
@@ -24,8 +34,8 @@ type xmlDocument struct {
 	bindsCBC   bool   // and cbc
 	blocks     []xmlBlock
 	props      [][]byte // OuterXml of each xades:SignedProperties within the blocks
-	strays     []string // names of elements called UBLExtensions or Signature that are no blocks
-	repeated   []string // elements of the root that must be one and are more
+	strays     []string // names of elements called UBLExtensions or Signature that are no blocks, each once
+	repeated   string   // an element that must be one and is more
 	pis        int      // processing instructions
 	differs    difference
 	header     header
@@ -68,6 +78,7 @@ type xmlReader struct {
 	kept    canon
 	block   canon
 	outer   outerXML
+	blocked int // bytes of the blocks read before
 	blockAt int // depth of the block being read; 0 where none is
 	propsAt int // depth of the SignedProperties being read; 0 where none is
 
@@ -96,6 +107,9 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 		}
 		if err := r.token(); err != nil {
 			return nil, err
+		}
+		if r.blocked+len(r.block.out)+len(r.outer.out) > maxBlocks {
+			return nil, r.scanner.fault(r.scanner.pos, "UBLExtensions and cac:Signature of over %d bytes; a signature has some 6,000", maxBlocks)
 		}
 	}
 	r.kept.boundary()
@@ -129,6 +143,7 @@ func (r *xmlReader) token() error {
 	switch s.kind {
 	case tokPI:
 		r.doc.pis++
+		r.valueAt = -1
 		c.instruction(s)
 		r.outer.instruction(s, r.propsAt > 0)
 	case tokComment:
@@ -205,12 +220,12 @@ func (r *xmlReader) opensBlock() bool {
 	case "UBLExtensions":
 		extensions = true
 		if string(s.uri) != nsExt {
-			r.doc.strays = append(r.doc.strays, string(s.name.full))
+			r.stray()
 			return false
 		}
 	case "Signature":
 		if string(s.uri) != nsCAC {
-			r.doc.strays = append(r.doc.strays, string(s.name.full))
+			r.stray()
 			return false
 		}
 	default:
@@ -221,6 +236,14 @@ func (r *xmlReader) opensBlock() bool {
 	}
 	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2})
 	return true
+}
+
+// stray notes the name of the element that starts.
+func (r *xmlReader) stray() {
+	name := r.scanner.name.full
+	if len(r.doc.strays) < maxNamed && !slices.Contains(r.doc.strays, string(name)) {
+		r.doc.strays = append(r.doc.strays, string(name))
+	}
 }
 
 func (r *xmlReader) end() {
@@ -239,10 +262,13 @@ func (r *xmlReader) end() {
 	if depth == r.propsAt {
 		r.propsAt = 0
 		r.doc.props = append(r.doc.props, bytes.Clone(r.outer.out))
+		r.blocked += len(r.outer.out)
+		r.outer.reset()
 	}
 	if depth == r.blockAt {
 		r.doc.blocks[len(r.doc.blocks)-1].canonical = r.block.out
-		r.blockAt = 0
+		r.blocked += len(r.block.out)
+		r.block.out, r.blockAt = nil, 0
 	}
 }
 
@@ -346,7 +372,7 @@ func (r *xmlReader) value(is role) {
 		return
 	}
 	if r.found[is]++; r.found[is] > 1 {
-		r.doc.repeated = append(r.doc.repeated, string(r.scanner.name.full))
+		r.doc.repeated = string(r.scanner.name.full)
 		return
 	}
 	switch is {
@@ -390,7 +416,7 @@ func (d *xmlDocument) hidden() (names []string) {
 		if b.extensions {
 			count, name = &extensions, "<ext:UBLExtensions>"
 		}
-		if *count++; *count > 1 || !b.atRoot {
+		if *count++; (*count > 1 || !b.atRoot) && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

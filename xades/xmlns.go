@@ -1,7 +1,5 @@
 package xades
 
-import "bytes"
-
 // Namespaces of UBL 2.1, XML-DSig and XAdES.
 const (
 	nsInvoice = "urn:oasis:names:specification:ubl:schema:xsd:Invoice-2"
@@ -47,7 +45,7 @@ func (n *namespaces) lookup(prefix []byte) ([]byte, bool) {
 // lookupBelow looks only at the first mark bindings: those of an ancestor.
 func (n *namespaces) lookupBelow(mark int, prefix []byte) ([]byte, bool) {
 	for i := mark - 1; i >= 0; i-- {
-		if b := &n.bound[i]; bytes.Equal(b.prefix, prefix) {
+		if b := &n.bound[i]; string(b.prefix) == string(prefix) {
 			return b.uri, true
 		}
 	}

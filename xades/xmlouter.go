@@ -10,7 +10,8 @@ import (
 // LHDN's PropsDigest is taken over: attributes in source order; a namespace
 // that the output does not bind yet is declared after them, on each element
 // that needs it; an element is empty in the form the source has it; blank text
-// is gone.
+// is gone, unless xml:space="preserve" is in force. Line ends and blanks in
+// attributes stay as they are: XmlDocument.Load normalizes neither.
 type outerXML struct {
 	out    []byte
 	ns     namespaces // as the output binds them
@@ -44,7 +45,7 @@ func (o *outerXML) start(s *xmlScanner, on bool) {
 		if !a.declares && a.name.colon > 0 && string(a.name.prefix()) != "xml" {
 			o.need(a.name.prefix(), a.uri)
 		}
-		o.attribute(a.name.full, attributeValue(nil, a.raw))
+		o.attribute(a.name.full, resolved(nil, a.raw))
 	}
 	slices.Reverse(o.needs)
 	slices.SortStableFunc(o.needs, func(a, b binding) int { // the default namespace comes last
@@ -88,6 +89,22 @@ func (o *outerXML) attribute(name, value []byte) {
 	o.out = append(o.out, '"')
 }
 
+// resolved appends raw with its references resolved.
+func resolved(out, raw []byte) []byte {
+	for i := 0; i < len(raw); {
+		if raw[i] != '&' {
+			out = append(out, raw[i])
+			i++
+			continue
+		}
+		size := 1 + bytes.IndexByte(raw[i:], ';')
+		r, _ := referenced(raw[i+1 : i+size-1])
+		out = utf8.AppendRune(out, r)
+		i += size
+	}
+	return out
+}
+
 func appendOuter(out []byte, c byte) []byte {
 	switch c {
 	case '&':
@@ -102,7 +119,7 @@ func appendOuter(out []byte, c byte) []byte {
 
 // text writes a run of text, if on: its characters, with the three escapes.
 func (o *outerXML) text(s *xmlScanner, on bool) {
-	if !on || s.kind == tokText && !s.inked {
+	if !on || s.kind == tokText && !s.inked && !s.open[len(s.open)-1].preserves {
 		return
 	}
 	if s.kind == tokCDATA {
@@ -110,20 +127,8 @@ func (o *outerXML) text(s *xmlScanner, on bool) {
 		o.out = append(append(o.out, s.raw...), "]]>"...)
 		return
 	}
-	for i := 0; i < len(s.raw); {
-		if s.raw[i] != '&' {
-			o.out = appendOuter(o.out, s.raw[i])
-			i++
-			continue
-		}
-		size := 1 + bytes.IndexByte(s.raw[i:], ';')
-		r, _ := referenced(s.raw[i+1 : i+size-1])
-		if r < utf8.RuneSelf {
-			o.out = appendOuter(o.out, byte(r))
-		} else {
-			o.out = utf8.AppendRune(o.out, r)
-		}
-		i += size
+	for _, c := range resolved(nil, s.raw) {
+		o.out = appendOuter(o.out, c)
 	}
 }
 

@@ -8,8 +8,12 @@ import (
 
 // parts reads the signature block from the canonical bytes that the scanner
 // left out of the digest.
+//
+// What is missing is an empty text. What stands twice where one is meant is
+// [ErrMalformed].
 func (d *xmlDocument) parts() (*parts, error) {
 	p := &parts{}
+	r := &blockReader{parts: p}
 	for i := range d.blocks {
 		block := &d.blocks[i]
 		tree := etree.NewDocument()
@@ -18,84 +22,109 @@ func (d *xmlDocument) parts() (*parts, error) {
 		}
 		if !block.extensions {
 			if p.signatureMethod == "" {
-				p.signatureMethod = textOf(child(tree.Root(), nsCBC, "SignatureMethod"))
+				p.signatureMethod = textOf(r.one(tree.Root(), nsCBC, "SignatureMethod"))
 			}
 			continue
 		}
-		p.readExtensions(tree.Root())
+		r.readExtensions(tree.Root())
 	}
 	if len(d.props) == 1 { // of two, none is the one
 		p.props = d.props[0]
 	}
+	if r.err != nil && p.signatures == 1 { // of two, DS302 says enough
+		return nil, r.err
+	}
 	return p, nil
+}
+
+// blockReader reads elements of a signature block and keeps the first error.
+type blockReader struct {
+	*parts
+	err error
 }
 
 // readExtensions reads each ds:Signature below UBLExtensions; the first one is
 // the one that is judged.
-func (p *parts) readExtensions(extensions *etree.Element) {
+func (r *blockReader) readExtensions(extensions *etree.Element) {
 	for _, extension := range children(extensions, nsExt, "UBLExtension") {
-		content := child(extension, nsExt, "ExtensionContent")
-		for _, signature := range descendants(content, nsDS, "Signature") {
-			if p.signatures++; p.signatures == 1 {
-				p.extensionURI = textOf(child(extension, nsExt, "ExtensionURI"))
-				p.readSignature(signature)
+		for _, signature := range descendants(extension, nsDS, "Signature") {
+			if r.signatures++; r.signatures == 1 {
+				r.extensionURI = textOf(r.one(extension, nsExt, "ExtensionURI"))
+				r.readSignature(signature)
 			}
 		}
 	}
 }
 
-func (p *parts) readSignature(signature *etree.Element) {
-	p.signatureValue = textOf(child(signature, nsDS, "SignatureValue"))
-	p.certificate = textOf(path(signature, nsDS, "KeyInfo", "X509Data", "X509Certificate"))
-	p.readSignedInfo(child(signature, nsDS, "SignedInfo"))
+func (r *blockReader) readSignature(signature *etree.Element) {
+	r.signatureValue = textOf(r.one(signature, nsDS, "SignatureValue"))
+	r.certificate = textOf(r.path(signature, nsDS, "KeyInfo", "X509Data", "X509Certificate"))
+	r.readSignedInfo(r.one(signature, nsDS, "SignedInfo"))
 
-	qualifying := child(child(signature, nsDS, "Object"), nsXAdES, "QualifyingProperties")
-	properties := path(qualifying, nsXAdES, "SignedProperties", "SignedSignatureProperties")
-	p.signingTime = textOf(child(properties, nsXAdES, "SigningTime"))
-	cert := path(properties, nsXAdES, "SigningCertificate", "Cert")
-	p.certDigest, p.certDigestMethod = digestOf(child(cert, nsXAdES, "CertDigest"))
-	issuer := child(cert, nsXAdES, "IssuerSerial")
-	p.issuer = textOf(child(issuer, nsDS, "X509IssuerName"))
-	p.serial = textOf(child(issuer, nsDS, "X509SerialNumber"))
+	qualifying := r.one(r.one(signature, nsDS, "Object"), nsXAdES, "QualifyingProperties")
+	properties := r.path(qualifying, nsXAdES, "SignedProperties", "SignedSignatureProperties")
+	r.signingTime = textOf(r.one(properties, nsXAdES, "SigningTime"))
+	cert := r.path(properties, nsXAdES, "SigningCertificate", "Cert")
+	r.certDigest, r.certDigestMethod = r.digestOf(r.one(cert, nsXAdES, "CertDigest"))
+	issuer := r.one(cert, nsXAdES, "IssuerSerial")
+	r.issuer = textOf(r.one(issuer, nsDS, "X509IssuerName"))
+	r.serial = textOf(r.one(issuer, nsDS, "X509SerialNumber"))
 }
 
-func (p *parts) readSignedInfo(info *etree.Element) {
+func (r *blockReader) readSignedInfo(info *etree.Element) {
 	if info == nil {
 		return
 	}
-	p.signatureAlgorithm = algorithmOf(child(info, nsDS, "SignatureMethod"))
+	r.signatureAlgorithm = attrOf(r.one(info, nsDS, "SignatureMethod"), "Algorithm")
 	if text, err := serialize(info.Copy()); err == nil {
-		p.signedInfo = text
+		r.signedInfo = text
 	}
 	var documents, properties int
 	for _, reference := range children(info, nsDS, "Reference") {
 		switch {
 		case attrOf(reference, "URI") == "":
-			if documents++; documents == 1 {
-				p.docDigest, p.docDigestMethod = digestOf(reference)
-			}
+			documents++
+			r.docDigest, r.docDigestMethod = r.digestOf(reference)
 		default:
-			if properties++; properties == 1 {
-				p.propsDigest, p.propsDigestMethod = digestOf(reference)
-			}
+			properties++
+			r.propsDigest, r.propsDigestMethod = r.digestOf(reference)
 		}
 	}
-}
-
-// child gives the first child element of a namespace and name, or nil; so do
-// path, down a chain of names in one namespace, and both of nil.
-func child(e *etree.Element, uri, tag string) *etree.Element {
-	for _, found := range children(e, uri, tag) {
-		return found
+	if documents > 1 || properties > 1 {
+		r.ambiguous(info, "Reference", max(documents, properties))
 	}
-	return nil
 }
 
-func path(e *etree.Element, uri string, tags ...string) *etree.Element {
+func (r *blockReader) digestOf(e *etree.Element) (value, method string) {
+	return textOf(r.one(e, nsDS, "DigestValue")), attrOf(r.one(e, nsDS, "DigestMethod"), "Algorithm")
+}
+
+// one gives the only child element of a namespace and name, or nil; so do path,
+// down a chain of names in one namespace, and both of nil.
+func (r *blockReader) one(e *etree.Element, uri, tag string) *etree.Element {
+	found := children(e, uri, tag)
+	switch len(found) {
+	case 0:
+		return nil
+	case 1:
+	default:
+		r.ambiguous(e, tag, len(found))
+	}
+	return found[0]
+}
+
+func (r *blockReader) path(e *etree.Element, uri string, tags ...string) *etree.Element {
 	for _, tag := range tags {
-		e = child(e, uri, tag)
+		e = r.one(e, uri, tag)
 	}
 	return e
+}
+
+func (r *blockReader) ambiguous(e *etree.Element, tag string, count int) {
+	if r.err == nil {
+		r.err = fmt.Errorf("%w: <%s> has %d elements %s where one is meant, and readers disagree on which of them counts",
+			ErrMalformed, e.FullTag(), count, tag)
+	}
 }
 
 func children(e *etree.Element, uri, tag string) (found []*etree.Element) {
@@ -110,30 +139,37 @@ func children(e *etree.Element, uri, tag string) (found []*etree.Element) {
 	return found
 }
 
-// descendants gives the outermost elements of a namespace and name below e.
+// descendants gives all elements of a namespace and name below e, in the
+// document's order.
 func descendants(e *etree.Element, uri, tag string) (found []*etree.Element) {
-	if e == nil {
-		return nil
-	}
 	for _, c := range e.ChildElements() {
 		if c.Tag == tag && c.NamespaceURI() == uri {
 			found = append(found, c)
-			continue
 		}
 		found = append(found, descendants(c, uri, tag)...)
 	}
 	return found
 }
 
-// textOf gives an element's text without the blanks around it.
+// textOf gives all text in an element, without the blanks around it.
 func textOf(e *etree.Element) string {
 	if e == nil {
 		return ""
 	}
-	return trimBlanks([]byte(e.Text()))
+	return trimBlanks(appendText(nil, e))
 }
 
-func algorithmOf(e *etree.Element) string { return attrOf(e, "Algorithm") }
+func appendText(text []byte, e *etree.Element) []byte {
+	for _, token := range e.Child {
+		switch token := token.(type) {
+		case *etree.CharData:
+			text = append(text, token.Data...)
+		case *etree.Element:
+			text = appendText(text, token)
+		}
+	}
+	return text
+}
 
 // attrOf gives the value of an attribute without a prefix; etree's own look-up
 // would take one with any.
@@ -147,8 +183,4 @@ func attrOf(e *etree.Element, name string) string {
 		}
 	}
 	return ""
-}
-
-func digestOf(e *etree.Element) (value, method string) {
-	return textOf(child(e, nsDS, "DigestValue")), algorithmOf(child(e, nsDS, "DigestMethod"))
 }

@@ -80,14 +80,16 @@ type xmlScanner struct {
 
 	open      []openElement
 	ns        namespaces
+	sorted    []*attribute // scratch of unique
 	rootSeen  bool
 	endFollow bool // the start tag was self-closed: its end comes next
 }
 
 type openElement struct {
-	name qname
-	uri  []byte
-	mark int // declarations in scope outside it
+	name      qname
+	uri       []byte
+	mark      int  // declarations in scope outside it
+	preserves bool // xml:space="preserve" is in force
 }
 
 // syntaxError is a fault in the document at the scanner's position.

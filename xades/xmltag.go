@@ -2,6 +2,7 @@ package xades
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -72,8 +73,19 @@ func (s *xmlScanner) startTag() error {
 	}
 	s.rootSeen = true
 	s.kind, s.name, s.pos, s.endFollow = tokStart, name, i, s.selfClosed
-	s.open = append(s.open, openElement{name: name, uri: s.uri, mark: mark})
+	s.open = append(s.open, openElement{name: name, uri: s.uri, mark: mark, preserves: s.preserves()})
 	return nil
+}
+
+// preserves tells whether xml:space="preserve" is in force in the element that
+// starts (XML 1.0, section 2.10).
+func (s *xmlScanner) preserves() bool {
+	for i := range s.attrs {
+		if a := &s.attrs[i]; string(a.name.full) == "xml:space" {
+			return string(attributeValue(nil, a.raw)) == "preserve"
+		}
+	}
+	return len(s.open) > 0 && s.open[len(s.open)-1].preserves
 }
 
 // attributes reads up to and with the > that ends the tag.
@@ -227,13 +239,52 @@ func (s *xmlScanner) resolve(name qname) error {
 				return s.fault(s.pos, "the prefix %s of attribute %s is not declared", a.name.prefix(), a.name.full)
 			}
 		}
-		for j := range s.attrs[:i] {
-			if sameAttribute(a, &s.attrs[j]) {
-				return s.fault(s.pos, "<%s> has attribute %s twice", name.full, a.name.full)
+	}
+	if twice := s.twice(); twice != nil {
+		return s.fault(s.pos, "<%s> has attribute %s twice", name.full, twice.name.full)
+	}
+	return nil
+}
+
+// twice finds an attribute of a name that an earlier one has, or nil. Few are
+// compared with each other; many are sorted, so that they do not cost the square
+// of their number.
+func (s *xmlScanner) twice() *attribute {
+	const few = 12
+	if len(s.attrs) <= few {
+		for i := range s.attrs {
+			for j := range i {
+				if sameAttribute(&s.attrs[i], &s.attrs[j]) {
+					return &s.attrs[i]
+				}
 			}
+		}
+		return nil
+	}
+	s.sorted = s.sorted[:0]
+	for i := range s.attrs {
+		s.sorted = append(s.sorted, &s.attrs[i])
+	}
+	slices.SortFunc(s.sorted, byKindThenName)
+	for i, a := range s.sorted[1:] {
+		if sameAttribute(a, s.sorted[i]) {
+			return a
 		}
 	}
 	return nil
+}
+
+// byKindThenName orders declarations by prefix, before the other attributes.
+func byKindThenName(a, b *attribute) int {
+	switch {
+	case a.declares && b.declares:
+		return bytes.Compare(a.declared(), b.declared())
+	case a.declares:
+		return -1
+	case b.declares:
+		return 1
+	}
+	return byNamespaceThenName(a, b)
 }
 
 func sameAttribute(a, b *attribute) bool {
@@ -250,7 +301,10 @@ func (s *xmlScanner) endTag() error {
 		return err
 	}
 	i = s.skipBlanks(i)
-	if i >= len(s.src) || s.src[i] != '>' {
+	if i >= len(s.src) {
+		return s.fault(i, "the document ends within a tag; it is truncated")
+	}
+	if s.src[i] != '>' {
 		return s.fault(i, "the end tag of %s does not close", name.full)
 	}
 	if len(s.open) == 0 {

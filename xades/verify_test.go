@@ -1,0 +1,365 @@
+package xades
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"math/big"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// smallJSON is the smallest document there is in JSON.
+const smallJSON = `{"Invoice":[{"ID":[{"_":"7"}],"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"Total":[{"_":1.5}]}]}`
+
+// Every bit of what the signature covers is turned round, in the signed file.
+func TestEveryFlippedBitIsFound(t *testing.T) {
+	for name, document := range map[string]string{"XML": minimal("<cbc:Note n='é'>a &amp; b</cbc:Note>"), "JSON": smallJSON} {
+		t.Run(name, func(t *testing.T) {
+			draft, err := Prepare([]byte(document), testCertificate(t), signingTime, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := completed(t, draft)
+			judged(t, out, "")
+			covered := coveredBytes(t, out, draft.Canonical())
+			var all sync.WaitGroup
+			for part := range runtime.NumCPU() {
+				all.Go(func() {
+					for i := part; i < len(covered); i += runtime.NumCPU() {
+						flipBits(t, out, covered[i])
+					}
+				})
+			}
+			all.Wait()
+		})
+	}
+}
+
+// flipBits turns round each bit of one byte, and asserts that it is found.
+func flipBits(t *testing.T, document []byte, at int) {
+	t.Helper()
+	changed := bytes.Clone(document)
+	for bit := range 8 {
+		changed[at] = document[at] ^ 1<<bit
+		if r := Verify(changed, VerifyOptions{}); r.Valid() {
+			t.Errorf("bit %d of byte %d (%q for %q) is not found", bit, at, changed[at], document[at])
+		}
+	}
+}
+
+// coveredBytes gives the offsets in a signed document of the canonical bytes:
+// what is left of it without one or two blocks is the canonical form.
+func coveredBytes(t *testing.T, document, canonical []byte) (offsets []int) {
+	t.Helper()
+	blocks := [][2]string{{`,"UBLExtensions":[`, `}]}]`}} // the block ends as the JSON document does, see below
+	if document[0] == '<' {
+		blocks = [][2]string{{"<UBLExtensions", "</UBLExtensions>"}, {"<cac:Signature", "</cac:Signature>"}}
+	}
+	out := make([]bool, len(document))
+	for _, block := range blocks {
+		from := bytes.Index(document, []byte(block[0]))
+		to := bytes.Index(document, []byte(block[1])) + len(block[1])
+		if document[0] == '{' {
+			to = len(document) - len(`}]}`)
+		}
+		if from < 0 || to < from {
+			t.Fatalf("no %s in the document", block[0])
+		}
+		for i := from; i < to; i++ {
+			out[i] = true
+		}
+	}
+	var left []byte
+	for i, blocked := range out {
+		if !blocked {
+			offsets, left = append(offsets, i), append(left, document[i])
+		}
+	}
+	sameBytes(t, "what is left without the blocks", left, canonical)
+	return offsets
+}
+
+// resealed puts in the PropsDigest anew, as anybody can.
+func resealed(t *testing.T, document string) string {
+	t.Helper()
+	doc, err := parse([]byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := doc.parts()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.ReplaceAll(document, p.propsDigest, digestText(p.props))
+}
+
+// Each of LHDN's codes that can be told offline, and nothing but it, in both
+// formats.
+func TestEachFaultIsReportedByItsCodeAlone(t *testing.T) {
+	const sha1 = "http://www.w3.org/2000/09/xmldsig#sha1"
+	nth := func(n int, old, new string) func(string) string {
+		return func(text string) string {
+			at := 0
+			for range n {
+				at += strings.Index(text[at:], old) + 1
+			}
+			return text[:at-1] + new + text[at-1+len(old):]
+		}
+	}
+	all := func(old, new string) func(string) string {
+		return func(text string) string { return strings.ReplaceAll(text, old, new) }
+	}
+	xmlOrJSON := func(inXML, inJSON func(string) string) func(string) string {
+		return func(text string) string {
+			if text[0] == '<' {
+				return inXML(text)
+			}
+			return inJSON(text)
+		}
+	}
+	cut := func(from, to string) func(string) string {
+		return func(text string) string {
+			before, rest, _ := strings.Cut(text, from)
+			_, after, found := strings.Cut(rest, to)
+			if !found {
+				return text
+			}
+			return before + from + to + after
+		}
+	}
+	emptied := func(element string) func(string) string { // the nth with a prefix of its own
+		_, local, _ := strings.Cut(element, ":")
+		return xmlOrJSON(cut("<"+element+">", "</"+element+">"), cut(`"`+local+`":[{"_":"`, `"`))
+	}
+	docDigestIs := func(value string) func(string) string {
+		return func(text string) string {
+			digest, err := DigestAsIs([]byte(text))
+			if err != nil {
+				return text
+			}
+			return strings.ReplaceAll(text, base64.StdEncoding.EncodeToString(digest[:]), value)
+		}
+	}
+	const serial = "486950663298417463" // 0x6c1ff0c5d0b0337
+	for _, row := range []struct {
+		name, want string
+		change     func(string) string
+		reseal     bool
+	}{
+		{"nothing", "", all("x", "x"), false},
+		{"nothing, digests put in anew", "", all("x", "x"), true},
+		{"the number", "DS322", xmlOrJSON(all("SM-2026-00417", "SM-2026-00418"), all("SM-2026-00417", "SM-2026-00418")), false},
+		{"cut short", "DS300", func(text string) string { return text[:len(text)-2] }, false},
+		{"no SigningTime", "DS303", emptied("xades:SigningTime"), true},
+		{"a later SigningTime", "DS304", all("2026-10-03T04:05:06Z", "2028-10-03T04:05:06Z"), true},
+		{"an earlier SigningTime", "DS304", all("2026-10-03T04:05:06Z", "2025-10-03T04:05:06Z"), true},
+		{"a local SigningTime", "DS336", all("2026-10-03T04:05:06Z", "2026-10-03T12:05:06+08:00"), true},
+		{"a SigningTime with a fraction", "DS336", all("2026-10-03T04:05:06Z", "2026-10-03T04:05:06.123Z"), true},
+		{"a SigningTime of no day", "DS336", all("2026-10-03T04:05:06Z", "2026-02-30T04:05:06Z"), true},
+		{"SigningTime, digest left", "DS320", all("2026-10-03T04:05:06Z", "2026-10-03T04:05:07Z"), false},
+		{"no certificate", "DS305", emptied("ds:X509Certificate"), false},
+		{"a certificate and something before it", "DS305", xmlOrJSON(nth(1, "<ds:X509Certificate>", "<ds:X509Certificate>AAAA"), nth(1, `"X509Certificate":[{"_":"`, `"X509Certificate":[{"_":"AAAA`)), false},
+		{"no certificate but text", "DS305", xmlOrJSON(nth(1, "<ds:X509Certificate>", "<ds:X509Certificate>!"), nth(1, `"X509Certificate":[{"_":"`, `"X509Certificate":[{"_":"!`)), false},
+		{"another DigestMethod of the certificate", "DS313", xmlOrJSON(nth(3, algDigest, sha1), nth(1, algDigest, sha1)), true},
+		{"another DigestMethod of the document", "DS314", xmlOrJSON(nth(1, algDigest, sha1), nth(3, algDigest, sha1)), false},
+		{"another DigestMethod of the properties", "DS315", nth(2, algDigest, sha1), false},
+		{"another SignatureMethod", "DS316", all(algSignature, "http://www.w3.org/2001/04/xmldsig-more#rsa-sha384"), false},
+		{"no CertDigest", "DS317", func(text string) string { return cutDigest(text, "CertDigest") }, true},
+		{"another CertDigest", "DS318", func(text string) string {
+			return strings.Replace(text, digestIn(text, "CertDigest"), base64.StdEncoding.EncodeToString(make([]byte, 32)), 1)
+		}, true},
+		{"another ExtensionURI", "DS323", nth(1, uriEnveloped, "urn:other"), false},
+		{"another SignatureMethod of the pointer", "DS323", nth(2, uriEnveloped, "urn:other"), false},
+		{"no issuer", "DS324", emptied("ds:X509IssuerName"), true},
+		{"another issuer", "DS326", all("CN=Contoh Sub CA", "CN=Contoh Sub CB"), true},
+		{"the issuer without blanks", "DS326", all("CN=Contoh Sub CA, ", "CN=Contoh Sub CA,"), true},
+		{"no serial", "DS325", emptied("ds:X509SerialNumber"), true},
+		{"the serial in hex", "DS327", all(serial, "06C1FF0C5D0B0337"), true},
+		{"the serial in hex with 0x", "DS327", all(serial, "0x6c1ff0c5d0b0337"), true},
+		{"a negative serial", "DS327", all(serial, "-"+serial), true},
+		{"a serial in Arabic-Indic digits", "DS327", all(serial, "٤٨٦"), true},
+		{"another serial", "DS328", all(serial, serial+"1"), true},
+		{"no digest of the document", "DS321", docDigestIs(""), false},
+		{"another digest of the document", "DS322 DS333", docDigestIs(base64.StdEncoding.EncodeToString(make([]byte, 32))), false},
+		{"no digest but text", "DS322 DS333", docDigestIs("!"), false},
+		{"no SignatureValue", "DS332", emptied("ds:SignatureValue"), false},
+		{"another SignatureValue", "DS333", xmlOrJSON(
+			nth(1, "<ds:SignatureValue>", "<ds:SignatureValue>AAAA"), nth(1, `"SignatureValue":[{"_":"`, `"SignatureValue":[{"_":"AAAA`)), false},
+		{"no SignatureValue but text", "DS333", xmlOrJSON(
+			nth(1, "<ds:SignatureValue>", "<ds:SignatureValue>!"), nth(1, `"SignatureValue":[{"_":"`, `"SignatureValue":[{"_":"!`)), false},
+	} {
+		for format, file := range map[string]string{"XML": "testdata/xml/invoice-1.1.xml", "JSON": "testdata/json/invoice-1.1.json"} {
+			t.Run(row.name+" in "+format, func(t *testing.T) {
+				before := string(signed(t, read(t, file), Options{}))
+				after := row.change(before)
+				if after == before && row.want != "" {
+					t.Fatal("nothing changed")
+				}
+				if row.reseal {
+					after = resealed(t, after)
+				}
+				judged(t, []byte(after), row.want)
+			})
+		}
+	}
+}
+
+// digestIn gives the DigestValue within an element or member.
+func digestIn(text, within string) string {
+	_, after, _ := strings.Cut(text, within)
+	_, after, _ = strings.Cut(after, "DigestValue")
+	after = strings.TrimLeft(after, `>":[{_`)
+	return after[:44]
+}
+
+func cutDigest(text, within string) string {
+	return strings.Replace(text, digestIn(text, within), "", 1)
+}
+
+func TestACertificateThatLHDNRefusesIsReportedByItsCode(t *testing.T) {
+	elliptical, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := &testKey(t, 2048).PublicKey
+	modulus := func(bits uint) any {
+		return &rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), bits), big.NewInt(105)), E: 65537}
+	}
+	without := func(oid string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			elements := []nameValue{{"2.5.4.6", "MY"}, {"2.5.4.97", "C20880050010"}, {"2.5.4.5", "201901054321"}}
+			var kept []nameValue
+			for _, e := range elements {
+				if e.oid != oid {
+					kept = append(kept, e)
+				}
+			}
+			c.RawSubject = distinguishedName(t, kept...)
+		}
+	}
+	manyValued := func(c *x509.Certificate) {
+		var set []nameValue
+		for range 33 {
+			set = append(set, nameValue{"2.5.4.11", "x"})
+		}
+		c.RawSubject = multiValued(t, set...)
+	}
+	padded := func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("x", maxCertificate)} }
+	for _, row := range []struct {
+		name, want string
+		cert       *x509.Certificate
+		options    VerifyOptions
+	}{
+		{"LHDN's profile", "", issue(t, public, nil), VerifyOptions{}},
+		{"no serialNumber", "DS306", issue(t, public, without("2.5.4.5")), VerifyOptions{}},
+		{"no organizationIdentifier", "DS307", issue(t, public, without("2.5.4.97")), VerifyOptions{}},
+		{"the submitter's TIN", "", issue(t, public, nil), VerifyOptions{SubmitterTIN: "C20880050010", SubmitterBRN: "201901054321"}},
+		{"another submitter's TIN", "DS311", issue(t, public, nil), VerifyOptions{SubmitterTIN: "C1"}},
+		{"another submitter's BRN", "DS312", issue(t, public, nil), VerifyOptions{SubmitterBRN: "1"}},
+		{"another root", "DS329", issue(t, public, nil), VerifyOptions{Roots: x509.NewCertPool()}},
+		{"judged before it was signed", "DS304", issue(t, public, nil), VerifyOptions{At: signingTime.Add(-time.Hour)}},
+		{"RSA-1024", "DS334", issue(t, modulus(1024), nil), VerifyOptions{}},
+		{"RSA-8192", "DS334", issue(t, modulus(8192), nil), VerifyOptions{}},
+		{"RSA-65536", "DS334", issue(t, modulus(65536), nil), VerifyOptions{}},
+		{"an exponent of 3", "DS334", issue(t, &rsa.PublicKey{N: public.N, E: 3}, nil), VerifyOptions{}},
+		{"ECDSA", "DS334", issue(t, &elliptical.PublicKey, nil), VerifyOptions{}},
+		{"over 16 KB", "DS305", issue(t, public, padded), VerifyOptions{}},
+		{"a subject of over 32 elements in one set", "DS305", issue(t, public, manyValued), VerifyOptions{}},
+		{"an issuer of over 32 elements", "DS305", issue(t, public, func(c *x509.Certificate) {
+			c.RawIssuer = distinguishedName(t, make33(nameValue{"2.5.4.11", "x"})...)
+		}), VerifyOptions{}},
+	} {
+		for format, document := range map[string]string{"XML": minimal(""), "JSON": smallJSON} {
+			t.Run(row.name+" in "+format, func(t *testing.T) {
+				out := signedWith(t, document, row.cert)
+				r := Verify(out, row.options)
+				if got := errorCodes(r); got != row.want {
+					t.Errorf("got the codes %q, want %q: %+v", got, row.want, r.Findings)
+				}
+			})
+		}
+	}
+}
+
+func make33(e nameValue) (many []nameValue) {
+	for range 33 {
+		many = append(many, e)
+	}
+	return many
+}
+
+// signedWith signs with a certificate that Prepare would refuse: it goes in
+// where the test's own stands. The signature is the test key's.
+func signedWith(t *testing.T, document string, cert *x509.Certificate) []byte {
+	t.Helper()
+	own := testCertificate(t)
+	draft, err := Prepare([]byte(document), own, signingTime, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var was, is values
+	if err := was.certificateValues(own); err != nil {
+		t.Fatal(err)
+	}
+	is.certDigest, is.certificate, is.serial = digestText(cert.Raw), base64.StdEncoding.EncodeToString(cert.Raw), cert.SerialNumber.String()
+	text := strings.NewReplacer(was.certDigest, is.certDigest, was.certificate, is.certificate, was.serial, is.serial).Replace(string(completed(t, draft)))
+	return []byte(resealed(t, text))
+}
+
+// Two elements where one is meant are read by each reader as it likes: whoever
+// shows one and lets another be judged must not get away with it.
+func TestWhatIsHiddenOrTwofoldIsFound(t *testing.T) {
+	whole := string(signed(t, []byte(minimal("")), Options{}))
+	extensions, _ := cutElement(t, whole, "UBLExtensions")
+	_, signature, _ := strings.Cut(extensions, "<ds:Signature ")
+	signature, _, _ = strings.Cut(signature, "</ds:Signature>")
+	signature = "<ds:Signature " + signature + "</ds:Signature>"
+	pointer, _ := cutElement(t, whole, "cac:Signature")
+	inside := func(element, what string) string {
+		return strings.Replace(whole, "</"+element+">", what+"</"+element+">", 1)
+	}
+	twice := func(element string) string {
+		part, _ := cutElement(t, whole, element)
+		return strings.Replace(whole, part, part+part, 1)
+	}
+	const supplier = "<cac:AccountingSupplierParty>"
+	for _, row := range []struct{ name, document, want string }{
+		{"no blocks", strings.NewReplacer(extensions, "", pointer, "").Replace(whole), "DS301"},
+		{"no UBLExtensions", strings.Replace(whole, extensions, "", 1), "DS301"},
+		{"no cac:Signature", strings.Replace(whole, pointer, "", 1), "DS323"},
+		{"UBLExtensions twice", strings.Replace(whole, extensions, extensions+extensions, 1), "- DS302"},
+		{"other UBLExtensions", strings.Replace(whole, extensions, extensions+`<UBLExtensions xmlns="`+nsExt+`">10 MYR</UBLExtensions>`, 1), "-"},
+		{"other UBLExtensions, first", strings.Replace(whole, extensions, `<UBLExtensions xmlns="`+nsExt+`">10 MYR</UBLExtensions>`+extensions, 1), "-"},
+		{"UBLExtensions further down", strings.Replace(whole, supplier, supplier+`<UBLExtensions xmlns="`+nsExt+`"/>`, 1), "-"},
+		{"the pointer twice", strings.Replace(whole, pointer, pointer+pointer, 1), "-"},
+		{"the pointer further down", strings.NewReplacer(pointer, "", supplier, supplier+pointer).Replace(whole), "-"},
+		{"an element only called so", strings.Replace(whole, supplier, `<x:Signature xmlns:x="urn:x"/>`+supplier, 1), "- DS322"},
+		{"a second signature", strings.Replace(whole, signature, signature+signature, 1), "DS302"},
+		{"a second signature in an Object", inside("ds:Object", signature), "DS302"},
+		{"a second signature outside ExtensionContent", inside("UBLExtension", signature), "DS302"},
+		{"an empty second signature", inside("sac:SignatureInformation", `<ds:Signature xmlns:ds="`+nsDS+`"/>`), "DS302"},
+		{"SignatureValue twice", twice("ds:SignatureValue"), "DS300"},
+		{"X509Certificate twice", twice("ds:X509Certificate"), "DS300"},
+		{"KeyInfo twice", twice("ds:KeyInfo"), "DS300"},
+		{"SignedInfo twice", twice("ds:SignedInfo"), "DS300"},
+		{"Object twice", twice("ds:Object"), "DS300"},
+		{"SignedProperties twice", twice("xades:SignedProperties"), "DS300"},
+		{"SigningTime twice", twice("xades:SigningTime"), "DS300"},
+		{"X509IssuerName twice", twice("ds:X509IssuerName"), "DS300"},
+		{"ExtensionURI twice", twice("ExtensionURI"), "DS300"},
+		{"a third Reference", inside("ds:SignedInfo", `<ds:Reference URI=""><ds:DigestValue>x</ds:DigestValue></ds:Reference>`), "DS300"},
+		{"SignedProperties outside the signature", strings.Replace(whole, "<cbc:ID>"+idSignature, `<xades:SignedProperties xmlns:xades="`+nsXAdES+`"/><cbc:ID>`+idSignature, 1), "DS320"},
+		{"other text in the issuer's element", strings.Replace(whole, "</ds:X509IssuerName>", "<ds:X/>x</ds:X509IssuerName>", 1), "DS320 DS326"},
+		{"the blocks in each other's place", strings.NewReplacer(extensions, pointer, pointer, extensions).Replace(whole), ""},
+	} {
+		t.Run(row.name, func(t *testing.T) { judged(t, []byte(row.document), row.want) })
+	}
+}
