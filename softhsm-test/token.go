@@ -32,6 +32,8 @@ type Token struct {
 	Config hsm.Config
 	// Public is the key's public half.
 	Public *rsa.PublicKey
+	// Certificate is one of LHDN's profile for the key; see [Certificate].
+	Certificate *x509.Certificate
 	// Dir holds all that the token consists of. It goes with the test.
 	Dir string
 }
@@ -54,12 +56,13 @@ func NewBits(t testing.TB, bits int) *Token {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token.Public = public
+	token.Public, token.Certificate = public, Certificate(t, public)
 	return token
 }
 
 // Empty makes a module without a token in it: its configuration, its PIN file
-// and the names that [hsm.InitToken] and [hsm.GenerateKey] shall use. Public is nil.
+// and the names that [hsm.InitToken] and [hsm.GenerateKey] shall use. Public and Certificate
+// are nil.
 func Empty(t testing.TB) *Token {
 	t.Helper()
 	dir := t.TempDir()

@@ -14,7 +14,7 @@ import (
 func TestTwoTokensServeAtOnce(t *testing.T) {
 	for range 2 {
 		token := softhsmtest.New(t)
-		open, err := hsm.Open(t.Context(), token.Config, softhsmtest.Certificate(t, token.Public))
+		open, err := hsm.Open(t.Context(), token.Config, token.Certificate)
 		if err != nil {
 			t.Fatal(err)
 		}
