@@ -113,7 +113,7 @@ func TestOneBadDocumentFailsNoOther(t *testing.T) {
 }
 
 func TestACertificateThatRotatesUnderARunCostsNoDocument(t *testing.T) {
-	const many = 300
+	const many = 200
 	s := &station{}
 	s.before = func(_ context.Context, signed int) error {
 		if signed > many/3 {
@@ -165,7 +165,7 @@ func TestARunGoesOnAtAnotherServer(t *testing.T) {
 }
 
 func TestDocumentsThatAServerCouldNotTakeJustThenAreSentAgain(t *testing.T) {
-	const many = 200
+	const many = 130
 	s := &station{}
 	s.item = func(request *roamsignv1.SignDigestRequest, calls int) *roamsignv1.ItemError {
 		if digest := request.GetDocumentDigest(); int(digest[0])%4 >= calls { // a quarter more with each call
@@ -212,7 +212,7 @@ func TestWhoLeavesTheLoopStopsTheRun(t *testing.T) {
 }
 
 func TestARunEndsWithItsContext(t *testing.T) {
-	const many = 300
+	const many = 130
 	ctx, cancel := context.WithCancel(t.Context())
 	s := startStation(t, &station{before: func(_ context.Context, signed int) error {
 		if signed > 0 {

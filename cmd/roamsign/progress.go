@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/roamsign/roamsign/internal/command"
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// many is how many documents make it worth to show how far the run has come.
+const many = 10
+
+// reporter writes the lines of a run, and on a terminal the progress of a long
+// one below them.
+type reporter struct {
+	streams       command.Streams
+	bar           *progressbar.ProgressBar // nil if there is none
+	total, signed int
+}
+
+func newReporter(streams command.Streams, total int) *reporter {
+	r := &reporter{streams: streams, total: total}
+	if total >= many && terminal(streams.Err) {
+		r.bar = progressbar.NewOptions(total,
+			progressbar.OptionSetWriter(streams.Err),
+			progressbar.OptionSetDescription("signing"),
+			progressbar.OptionShowCount(),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	return r
+}
+
+func terminal(to io.Writer) bool {
+	file, ok := to.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// line writes a line of results.
+func (r *reporter) line(format string, args ...any) {
+	r.clear()
+	fmt.Fprintf(r.streams.Out, format+"\n", args...)
+}
+
+// complain reports what is wrong with one document, or with the whole run if it
+// names none.
+func (r *reporter) complain(name string, err error) {
+	r.clear()
+	if name == "" {
+		fmt.Fprintf(r.streams.Err, "roamsign: %s\n", oneLine(err.Error()))
+		return
+	}
+	complain(r.streams, name, err)
+}
+
+// step counts one more document as done.
+func (r *reporter) step() {
+	if r.bar != nil {
+		_ = r.bar.Add(1) // the bar is an ornament
+	}
+}
+
+func (r *reporter) clear() {
+	if r.bar != nil {
+		_ = r.bar.Clear()
+	}
+}
+
+// finish sums up a run that did not sign everything.
+func (r *reporter) finish() {
+	r.clear()
+	if r.total > 1 && r.signed < r.total {
+		fmt.Fprintf(r.streams.Err, "roamsign: %d of %d documents signed\n", r.signed, r.total)
+	}
+}
