@@ -100,6 +100,8 @@ func (a *Authority) Certificate() *x509.Certificate { return a.certificate }
 
 // issue signs a template, which must not outlive the authority.
 func (a *Authority) issue(template *x509.Certificate, public crypto.PublicKey, validity Validity) (*x509.Certificate, error) {
+	// As the certificate will state them, and the authority's does.
+	validity = Validity{NotBefore: validity.NotBefore.Truncate(time.Second), NotAfter: validity.NotAfter.Truncate(time.Second)}
 	if validity.NotBefore.Before(a.certificate.NotBefore) || validity.NotAfter.After(a.certificate.NotAfter) {
 		return nil, fmt.Errorf("valid from %s to %s, but the authority %q only from %s to %s",
 			stamp(validity.NotBefore), stamp(validity.NotAfter), a.certificate.Subject.CommonName,

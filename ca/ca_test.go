@@ -240,3 +240,15 @@ func TestSubjectAlternativesAreNotCritical(t *testing.T) {
 		t.Errorf("name and curve (-want +got):\n%s", diff)
 	}
 }
+
+func TestACertificateMayLiveAsLongAsItsAuthority(t *testing.T) {
+	validity := valid()
+	validity.NotAfter = validity.NotAfter.Truncate(time.Second).Add(time.Second - 1) // certificates state whole seconds
+	authority, err := New("CA", ECDSA, validity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.Server([]string{"localhost"}, validity); err != nil {
+		t.Errorf("got %v, want that the authority's own validity is within it", err)
+	}
+}
