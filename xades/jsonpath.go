@@ -3,31 +3,45 @@ package xades
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 )
 
-// jsonStep is where the scanner stands in one open object or array.
+// jsonStep is where the scanner stands in one open object or array. Neither it
+// nor a name holds a pointer: they change with every member, and the garbage
+// collector would want to know of each.
 type jsonStep struct {
-	name  []byte // of the current member, decoded; unused in an array
-	index int    // of the current element; -1 in an object
+	name  jsonName // of the current member; in an array, the zero one
+	index int      // of the current element; in an object, -1
+}
+
+// jsonName is a member's name, by its offsets in the source; or, if it has
+// escapes, by those in the scanner's decoded names, counted on from the
+// source's end.
+type jsonName struct{ from, to int }
+
+func (s *jsonScanner) nameText(n jsonName) []byte {
+	if end := len(s.src); n.from >= end {
+		return s.decoded[n.from-end : n.to-end]
+	}
+	return s.src[n.from:n.to]
 }
 
 // where writes the path of the value being read, as in
 // Invoice[0].TaxTotal[0].TaxSubtotal. Only errors and warnings need it.
 func (s *jsonScanner) where() string {
 	var path []byte
-	for _, step := range s.path {
+	for _, step := range s.path[:s.depth] {
+		name := s.nameText(step.name)
 		switch {
 		case step.index >= 0:
 			path = fmt.Appendf(path, "[%d]", step.index)
-		case !plainName(step.name):
-			path = fmt.Appendf(path, "[%q]", shorten(step.name))
+		case !plainName(name):
+			path = fmt.Appendf(path, "[%q]", shorten(name))
 		case len(path) > 0:
-			path = append(append(path, '.'), step.name...)
+			path = append(append(path, '.'), name...)
 		default:
-			path = append(path, step.name...)
+			path = append(path, name...)
 		}
 	}
 	return string(path)
@@ -101,30 +115,35 @@ type memberNames struct {
 
 const manyNames = 24
 
-// newName adds name to the set, and tells whether it is new.
-func (s *jsonScanner) newName(set *memberNames, name []byte) bool {
+// newName adds a name, which reads text, to the set, and tells whether it is new.
+func (s *jsonScanner) newName(set *memberNames, name jsonName, text []byte) bool {
 	own := s.names[set.first:]
-	switch {
-	case set.many != nil:
-		if _, ok := set.many[string(name)]; ok {
-			return false
-		}
-		set.many[string(name)] = struct{}{}
-		return true
-	case len(own) == manyNames:
-		set.many = make(map[string]struct{}, 4*manyNames)
-		for _, n := range own {
-			set.many[string(n)] = struct{}{}
-		}
-		return s.newName(set, name)
+	if len(own) >= manyNames {
+		return s.newAmongMany(set, text)
 	}
-	bit := nameBit(name)
-	if set.seen&bit != 0 && slices.ContainsFunc(own, func(n []byte) bool { return bytes.Equal(n, name) }) {
-		return false
+	bit := nameBit(text)
+	if set.seen&bit != 0 {
+		for _, n := range own {
+			if bytes.Equal(s.nameText(n), text) {
+				return false
+			}
+		}
 	}
 	set.seen |= bit
 	s.names = append(s.names, name)
 	return true
+}
+
+func (s *jsonScanner) newAmongMany(set *memberNames, text []byte) bool {
+	if set.many == nil {
+		set.many = make(map[string]struct{}, 4*manyNames)
+		for _, n := range s.names[set.first:] {
+			set.many[string(s.nameText(n))] = struct{}{}
+		}
+	}
+	before := len(set.many)
+	set.many[string(text)] = struct{}{}
+	return len(set.many) > before
 }
 
 // nameBit hashes a name to one of 64 bits, to spare most comparisons.

@@ -182,9 +182,9 @@ func (s *jsonScanner) fact(p place, text []byte) {
 }
 
 // version reads the value of listVersionID, or puts the wanted one in its place.
-func (s *jsonScanner) version() error {
+func (s *jsonScanner) version(c byte) error {
 	if s.setVersion == "" {
-		return s.value(textVersion)
+		return s.value(textVersion, c)
 	}
 	s.flush(s.at)
 	from := len(s.out)
@@ -229,7 +229,7 @@ func (s *jsonScanner) cutMember(from int, keep *[]byte) error {
 func (s *jsonScanner) unjudged() error {
 	rule := s.literals
 	s.literals = literalsAsIs
-	err := s.value(elsewhere)
+	err := s.value(elsewhere, s.peek())
 	s.literals = rule
 	s.flush(s.at)
 	return err

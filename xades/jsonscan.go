@@ -49,8 +49,10 @@ type jsonScanner struct {
 	setVersion string
 	versionSet bool
 
-	path    []jsonStep // one for each open object and array
-	names   [][]byte   // of the members of all open objects, innermost last
+	path    [maxJSONDepth]jsonStep // of which the first depth are open objects and arrays
+	depth   int
+	names   []jsonName // of the members of all open objects, innermost last
+	decoded []byte     // the names that have escapes
 	cuts    []jsonCut
 	party   *party // whose identification is being read
 	id      partyID
@@ -84,8 +86,7 @@ func scanJSON(src []byte, opt jsonOptions) (*jsonDocument, error) {
 		out:        make([]byte, 0, room),
 		literals:   opt.literals,
 		setVersion: opt.setVersion,
-		path:       make([]jsonStep, 0, maxJSONDepth),
-		names:      make([][]byte, 0, 64),
+		names:      make([]jsonName, 0, 128),
 	}
 	if err := s.document(); err != nil {
 		return nil, err
@@ -96,17 +97,17 @@ func scanJSON(src []byte, opt jsonOptions) (*jsonDocument, error) {
 }
 
 func (s *jsonScanner) document() error {
-	s.blanks()
+	c := s.next()
 	if s.at == len(s.src) {
 		return fmt.Errorf("%w: the document is empty", ErrMalformed)
 	}
-	if s.src[s.at] != '{' {
+	if c != '{' {
 		return s.fault(s.at, `a MyInvois document is an object, {"Invoice":[{...}]}, and starts with a brace, not with %s`, s.found())
 	}
 	if err := s.object(placeRoot); err != nil {
 		return err
 	}
-	s.blanks()
+	s.next()
 	if s.at < len(s.src) {
 		return s.fault(s.at, "the document has ended, but %s follows; take out what does not belong to it", s.found())
 	}
@@ -120,9 +121,8 @@ func (s *jsonScanner) document() error {
 	return nil
 }
 
-// value reads one value, whatever it is.
-func (s *jsonScanner) value(p place) error {
-	c := s.peek()
+// value reads one value, whatever it is. It starts with c, the next byte.
+func (s *jsonScanner) value(p place, c byte) error {
 	if p != elsewhere {
 		if err := s.shape(p, c); err != nil {
 			return err
@@ -156,22 +156,19 @@ func (s *jsonScanner) word(w string) error {
 }
 
 func (s *jsonScanner) array(p place) error {
-	if err := s.open(); err != nil {
+	step, err := s.open()
+	if err != nil {
 		return err
 	}
-	level := len(s.path) - 1
-	s.blanks()
-	for i := 0; s.peek() != ']'; i++ {
-		if i > 0 {
-			if err := s.comma(']'); err != nil {
+	for c := s.next(); c != ']'; c = s.next() {
+		if step.index++; step.index > 0 {
+			if c, err = s.comma(c, ']'); err != nil {
 				return err
 			}
 		}
-		s.path[level].index = i
-		if err := s.value(p.element(i)); err != nil {
+		if err := s.value(p.element(step.index), c); err != nil {
 			return err
 		}
-		s.blanks()
 	}
 	if p == placeInvoice|asList {
 		if err := s.oneInvoice(); err != nil {
@@ -183,23 +180,22 @@ func (s *jsonScanner) array(p place) error {
 }
 
 func (s *jsonScanner) object(p place) error {
-	if err := s.open(); err != nil {
+	step, err := s.open()
+	if err != nil {
 		return err
 	}
 	p = p.item()
 	s.enter(p)
 	names := memberNames{first: len(s.names)}
-	s.blanks()
-	for i := 0; s.peek() != '}'; i++ {
-		if i > 0 {
-			if err := s.comma('}'); err != nil {
+	for c := s.next(); c != '}'; c = s.next() {
+		if len(s.names) > names.first {
+			if c, err = s.comma(c, '}'); err != nil {
 				return err
 			}
 		}
-		if err := s.member(p, &names); err != nil {
+		if err := s.member(p, c, step, &names); err != nil {
 			return err
 		}
-		s.blanks()
 	}
 	s.leave(p, len(s.names) > names.first)
 	s.names = s.names[:names.first]
@@ -207,64 +203,68 @@ func (s *jsonScanner) object(p place) error {
 	return nil
 }
 
-// comma moves past the comma between two values and the blanks after it.
-func (s *jsonScanner) comma(end byte) error {
-	if s.peek() != ',' {
-		return s.misplaced(fmt.Sprintf("a comma or %q", end))
+// comma moves past the comma that c has to be, to what stands behind it, which
+// must not be the end.
+func (s *jsonScanner) comma(c, end byte) (byte, error) {
+	if c != ',' {
+		return 0, s.misplaced(fmt.Sprintf("a comma or %q", end))
 	}
 	s.at++
-	s.blanks()
-	if s.peek() == end && s.at < len(s.src) {
-		return s.fault(s.at, "the comma before this %q has nothing after it; take it out", end)
+	c = s.next()
+	if c == end {
+		return 0, s.fault(s.at, "the comma before this %q has nothing after it; take it out", end)
 	}
-	return nil
+	return c, nil
 }
 
-// member reads one name and its value.
-func (s *jsonScanner) member(p place, names *memberNames) error {
+// member reads one name, which starts with c, and its value.
+func (s *jsonScanner) member(p place, c byte, step *jsonStep, names *memberNames) error {
 	start := s.at
 	if p == placeInvoice {
 		s.flush(start) // so that a member to take out starts at the end of out
 	}
 	from := len(s.out)
-	name, err := s.name()
+	if c != '"' {
+		return s.misplaced("a member's name")
+	}
+	name, err := s.name(step)
 	if err != nil {
 		return err
 	}
-	s.path[len(s.path)-1].name = name
-	if !s.newName(names, name) {
+	if !s.newName(names, step.name, name) {
 		return s.fault(start, "the member %s occurs twice, and readers disagree on which of the two counts; keep one", s.where())
 	}
-	s.blanks()
-	if s.peek() != ':' {
+	if s.next() != ':' {
 		return s.misplaced("a colon")
 	}
 	s.at++
-	s.blanks()
+	c = s.next()
 	switch child := p.member(name); child {
 	case placeExtensions:
 		return s.cutMember(from, &s.doc.extensions)
 	case placeSignature:
 		return s.cutMember(from, &s.doc.signature)
 	case textVersion:
-		return s.version()
+		return s.version(c)
 	default:
-		return s.value(child)
+		return s.value(child, c)
 	}
 }
 
 // open moves past the brace or bracket of an object or array and steps into it.
-func (s *jsonScanner) open() error {
-	if len(s.path) == maxJSONDepth {
-		return s.fault(s.at, "objects and arrays nest deeper than %d levels, which no MyInvois document does", maxJSONDepth)
+func (s *jsonScanner) open() (*jsonStep, error) {
+	if s.depth == maxJSONDepth {
+		return nil, s.fault(s.at, "objects and arrays nest deeper than %d levels, which no MyInvois document does", maxJSONDepth)
 	}
-	s.path = append(s.path, jsonStep{index: -1})
+	step := &s.path[s.depth]
+	*step = jsonStep{index: -1}
+	s.depth++
 	s.at++
-	return nil
+	return step, nil
 }
 
 func (s *jsonScanner) close() {
-	s.path = s.path[:len(s.path)-1]
+	s.depth--
 	s.at++
 }
 
@@ -276,20 +276,22 @@ func (s *jsonScanner) peek() byte {
 	return 0
 }
 
-// blanks moves past blanks, of which the canonical text has none.
-func (s *jsonScanner) blanks() {
-	if s.at < len(s.src) && s.src[s.at] <= ' ' {
-		s.skipBlanks()
+// next moves past blanks, of which the canonical text has none, and peeks.
+func (s *jsonScanner) next() byte {
+	if c := s.peek(); c > ' ' {
+		return c
 	}
+	return s.skipBlanks()
 }
 
-func (s *jsonScanner) skipBlanks() {
+func (s *jsonScanner) skipBlanks() byte {
 	src, i := s.src, s.at
 	for i < len(src) && isBlank(src[i]) {
 		i++
 	}
 	s.flush(s.at)
 	s.at, s.kept = i, i
+	return s.peek()
 }
 
 // flush copies the pending run up to the given offset of the source.

@@ -27,18 +27,21 @@ var textClass = func() (class [256]uint8) {
 	return class
 }()
 
-// name reads a member's name and returns it decoded.
-func (s *jsonScanner) name() ([]byte, error) {
-	if s.peek() != '"' {
-		return nil, s.misplaced("a member's name")
-	}
+// name reads a member's name into step, and returns it decoded.
+func (s *jsonScanner) name(step *jsonStep) ([]byte, error) {
 	start := s.at
 	raw, special, err := s.text()
-	if err != nil || !special {
-		return raw, err
+	if err != nil {
+		return nil, err
 	}
-	name := appendDecoded(nil, raw)
-	s.path[len(s.path)-1].name = name
+	if !special {
+		step.name = jsonName{start + 1, s.at - 1}
+		return raw, nil
+	}
+	from := len(s.src) + len(s.decoded)
+	s.decoded = appendDecoded(s.decoded, raw)
+	step.name = jsonName{from, len(s.src) + len(s.decoded)}
+	name := s.nameText(step.name)
 	return name, s.judgeText(start, raw, name)
 }
 
