@@ -56,11 +56,12 @@ const (
 	devPolicy  = "policy.yaml"
 	devClient  = "client.yaml"
 	devSoftHSM = "softhsm2.conf"
+	devSigning = "signing.pem"
 	devRoots   = "roots.pem" // of the signing certificate, for roamsign verify
 	devTokens  = "tokens"
 	devPIN     = "pin"
 	devReady   = "ready"
-	devLock    = "lock"
+	devLock    = "roamsignd.lock" // where it is, dev mode made the folder
 )
 
 func (d *dev) path(name string) string { return filepath.Join(d.dir, name) }
@@ -101,22 +102,27 @@ func loopback(address string) error {
 }
 
 func (d *dev) run(ctx context.Context, streams command.Streams) error {
+	before := d.recorded()
+	module, err := d.library(before)
+	if err != nil {
+		return err
+	}
 	unlock, err := d.claim()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if err := d.make(ctx, streams.Out); err != nil {
-		return fmt.Errorf("setting up %s: %w", d.dir, err)
-	}
-	listener, err := d.bind()
+	listener, err := d.bind(before)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = listener.Close() }()
 	address := listener.Addr().String()
-	if err := d.address(address); err != nil {
-		return err
+	if err := d.make(ctx, streams.Out, module); err != nil {
+		return fmt.Errorf("setting up %s: %w", d.dir, err)
+	}
+	if err := d.configure(before, module, address); err != nil {
+		return fmt.Errorf("setting up %s: %w", d.dir, err)
 	}
 	s, err := load(d.path(devConfig))
 	if err != nil {
@@ -162,16 +168,15 @@ func (d *dev) claim() (unlock func(), err error) {
 
 // bind opens the address asked for; else the one of the last run; else, if that
 // was none or is taken, a free one.
-func (d *dev) bind() (net.Listener, error) {
+func (d *dev) bind(before recorded) (net.Listener, error) {
 	if d.listen != "" {
 		return listen(d.listen)
 	}
 	const free = "127.0.0.1:0"
-	last := d.lastAddress()
-	if last == "" || loopback(last) != nil {
+	if loopback(before.Listen) != nil {
 		return listen(free)
 	}
-	listener, err := listen(last)
+	listener, err := listen(before.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return listen(free)
 	}

@@ -19,6 +19,9 @@ var devTaxpayers = []struct{ tin, brn, name string }{
 	{"C20880050020", "202001234568", "Contoh Kedai Sdn. Bhd."},
 }
 
+// softHSMVariable tells SoftHSM2 where its configuration is.
+const softHSMVariable = "SOFTHSM2_CONF"
+
 // devCaller is the client certificate's name.
 const devCaller = "spiffe://dev.roamsign.test/client"
 
@@ -58,16 +61,21 @@ tls:
   client_ca: tls-ca.pem
 policy: %s
 signing:
-  certificate: signing.pem
+  certificate: %s
 token:
   module: %q
   environment:
-    SOFTHSM2_CONF: %q
+    %s: %q
   label: %s
   pin_file: %s
   key_label: %s
   key_id: %q
-`, address, devPolicy, module, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
+`, address, devPolicy, devSigning, module, softHSMVariable, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
+}
+
+// softHSMText is softhsm2.conf, for tokens in a folder.
+func softHSMText(tokens string) string {
+	return fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", tokens)
 }
 
 // policyText is policy.yaml.
@@ -95,6 +103,9 @@ tin: %s
 // addTaxpayers appends those to the policy that it lacks, and leaves the rest of
 // it as it is.
 func (d *dev) addTaxpayers() error {
+	if len(d.taxpayers) == 0 {
+		return nil
+	}
 	text, err := os.ReadFile(d.path(devPolicy))
 	if err != nil {
 		return err
@@ -142,30 +153,33 @@ func valueOf(node *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// lastAddress is the one in the configuration that an earlier run wrote.
-func (d *dev) lastAddress() string {
-	text, err := os.ReadFile(d.path(devConfig))
-	if err != nil {
-		return ""
-	}
-	var document yaml.Node
-	if yaml.Unmarshal(text, &document) != nil || len(document.Content) == 0 {
-		return ""
-	}
-	if v := valueOf(&document, "listen"); v != nil {
-		return v.Value
-	}
-	return ""
+// recorded is what an earlier run wrote into roamsignd.yaml, or its user since,
+// and the next one goes by. The zero value stands for no earlier run.
+type recorded struct {
+	Listen string `yaml:"listen"`
+	Token  struct {
+		Module      string            `yaml:"module"`
+		Environment map[string]string `yaml:"environment"`
+	} `yaml:"token"`
 }
 
-// address writes the two configurations that hold the address, if it is new, or
-// if the module is.
-func (d *dev) address(address string) error {
-	if d.lastAddress() != address || d.module != "" {
-		module, err := d.library()
-		if err != nil {
-			return err
-		}
+// recorded reads what an earlier run left. What cannot be read counts as none:
+// it is written anew.
+func (d *dev) recorded() recorded {
+	var r recorded
+	text, err := os.ReadFile(d.path(devConfig))
+	if err != nil || yaml.Unmarshal(text, &r) != nil {
+		return recorded{}
+	}
+	return r
+}
+
+// configure writes the two configurations, unless they say already where the
+// service, the module and the folder are.
+func (d *dev) configure(before recorded, module, address string) error {
+	same := before.Listen == address && before.Token.Module == module &&
+		before.Token.Environment[softHSMVariable] == d.path(devSoftHSM)
+	if !same {
 		if err := writeFile(d.path(devConfig), d.configText(module, address), 0o600); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/roamsign/roamsign/ca"
@@ -36,81 +38,119 @@ var softHSMLibraries = []string{
 	"/usr/lib64/pkcs11/libsofthsm2.so",
 }
 
-// library finds SoftHSM2's library.
-func (d *dev) library() (string, error) {
-	if d.module != "" {
-		return filepath.Abs(d.module)
-	}
-	for _, pattern := range softHSMLibraries {
-		if found, _ := filepath.Glob(pattern); len(found) > 0 {
-			return found[0], nil
+// library finds SoftHSM2's library: the one named, else the one of the last
+// run, else wherever there is one.
+func (d *dev) library(before recorded) (string, error) {
+	const install = "apt-get install softhsm2, or name its library with --module PATH"
+	named := cmp.Or(d.module, before.Token.Module)
+	if named == "" {
+		for _, pattern := range softHSMLibraries {
+			if found, _ := filepath.Glob(pattern); len(found) > 0 {
+				return found[0], nil
+			}
 		}
+		return "", errors.New("SoftHSM2 is missing: " + install)
 	}
-	return "", errors.New("SoftHSM2 is missing: apt-get install softhsm2, or name its library with --module PATH")
+	info, err := os.Stat(named)
+	if err != nil {
+		return "", fmt.Errorf("SoftHSM2 is missing: %w: %s", err, install)
+	}
+	if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("SoftHSM2's library: %s is no regular file: %s", named, install)
+	}
+	return filepath.Abs(named)
 }
 
 // make makes what DIR lacks, in an order in which each step needs only those
 // before it, so that a run that was killed is taken up where it ended.
-func (d *dev) make(ctx context.Context, out io.Writer) error {
-	module, err := d.library()
-	if err != nil {
+func (d *dev) make(ctx context.Context, out io.Writer, module string) error {
+	if err := d.once(devPolicy, policyText(), 0o600); err != nil {
 		return err
-	}
-	if err := os.MkdirAll(d.path(devTokens), 0o700); err != nil {
-		return err
-	}
-	for _, file := range []struct{ name, text string }{
-		{devSoftHSM, fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", d.path(devTokens))},
-		{devPIN, secret() + "\n"},
-		{devPolicy, policyText()},
-	} {
-		if err := d.once(file.name, file.text, 0o600); err != nil {
-			return err
-		}
 	}
 	if err := d.addTaxpayers(); err != nil {
 		return err
 	}
-	public, err := d.key(ctx, out, module)
-	if err != nil {
+	if err := d.token(ctx, out, module); err != nil {
 		return err
+	}
+	public, err := hsm.PublicKey(ctx, d.tokenConfig(module, devSoftHSM))
+	if err != nil {
+		return fmt.Errorf("%w; to begin anew, remove the folder and start again", err)
 	}
 	return d.certificates(out, public)
 }
 
-// key makes the token and the key in it, or finds them.
-func (d *dev) key(ctx context.Context, out io.Writer, module string) (*rsa.PublicKey, error) {
-	token := hsm.Config{
-		Module: module, Environment: map[string]string{"SOFTHSM2_CONF": d.path(devSoftHSM)},
+func (d *dev) tokenConfig(module, conf string) hsm.Config {
+	return hsm.Config{
+		Module: module, Environment: map[string]string{softHSMVariable: d.path(conf)},
 		TokenLabel: devToken, PINFile: d.path(devPIN), KeyLabel: devKeyLabel, KeyID: devKeyID,
 	}
-	public, err := hsm.PublicKey(ctx, token)
-	if errors.Is(err, hsm.ErrNoToken) {
-		pin, errPIN := hsm.ReadPIN(token.PINFile)
-		if errPIN != nil {
-			return nil, errPIN
-		}
-		defer pin.Wipe()
-		officer := hsm.NewPIN([]byte(secret()))
-		defer officer.Wipe()
-		serial, errInit := hsm.InitToken(ctx, token, officer, pin)
-		if errInit != nil {
-			return nil, errInit
-		}
-		fmt.Fprintf(out, "Made   a SoftHSM2 token, label %s, serial %s\n", devToken, serial)
-		err = hsm.ErrNoKey
-	}
-	if errors.Is(err, hsm.ErrNoKey) {
-		if public, err = hsm.GenerateKey(ctx, token, devKeyBits); err == nil {
-			fmt.Fprintf(out, "Made   an RSA-%d key inside it, label %s, ID %s: sensitive, not extractable, for signing only\n", devKeyBits, devKeyLabel, devKeyID)
-		}
-	} else if err == nil {
+}
+
+// token makes the token with its PINs and the key in it, or finds them. They
+// are made aside and moved into place once they are complete: a run that was
+// killed leaves all of it or nothing.
+func (d *dev) token(ctx context.Context, out io.Writer, module string) error {
+	_, err := os.Stat(d.path(devTokens))
+	switch {
+	case err == nil:
 		fmt.Fprintf(out, "Found  the token %s and its key %s\n", devToken, devKeyLabel)
+		return d.pointSoftHSM(devSoftHSM, devTokens)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
 	}
-	if errors.Is(err, hsm.ErrPINIncorrect) {
-		return nil, fmt.Errorf("%w; the token was not finished by an earlier run, or the PIN file changed: remove the folder and start again", err)
+	const aside, asideConf = devTokens + ".new", devSoftHSM + ".new"
+	if err := os.RemoveAll(d.path(aside)); err != nil {
+		return err
 	}
-	return public, err
+	if err := os.Mkdir(d.path(aside), 0o700); err != nil {
+		return err
+	}
+	if err := d.once(devPIN, secret()+"\n", 0o600); err != nil {
+		return err
+	}
+	if err := d.pointSoftHSM(asideConf, aside); err != nil {
+		return err
+	}
+	if err := d.fill(ctx, out, d.tokenConfig(module, asideConf)); err != nil {
+		return err
+	}
+	return errors.Join(
+		d.pointSoftHSM(devSoftHSM, devTokens),
+		os.Rename(d.path(aside), d.path(devTokens)),
+		os.Remove(d.path(asideConf)),
+	)
+}
+
+// fill makes a token and a key in it.
+func (d *dev) fill(ctx context.Context, out io.Writer, config hsm.Config) error {
+	pin, err := hsm.ReadPIN(config.PINFile)
+	if err != nil {
+		return err
+	}
+	defer pin.Wipe()
+	officer := hsm.NewPIN([]byte(secret())) // nobody needs it again
+	defer officer.Wipe()
+	serial, err := hsm.InitToken(ctx, config, officer, pin)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Made   a SoftHSM2 token, label %s, serial %s\n", devToken, serial)
+	if _, err := hsm.GenerateKey(ctx, config, devKeyBits); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Made   an RSA-%d key inside it, label %s, ID %s: sensitive, not extractable, for signing only\n", devKeyBits, devKeyLabel, devKeyID)
+	return nil
+}
+
+// pointSoftHSM has a configuration of SoftHSM's name a folder of tokens, which
+// it does not do any more if DIR was moved.
+func (d *dev) pointSoftHSM(conf, tokens string) error {
+	text, err := os.ReadFile(d.path(conf))
+	if err == nil && strings.Contains(string(text), "tokendir = "+d.path(tokens)+"\n") {
+		return nil
+	}
+	return writeFile(d.path(conf), softHSMText(d.path(tokens)), 0o600)
 }
 
 // secret is a PIN nobody has to remember.
@@ -131,7 +171,10 @@ func (d *dev) certificates(out io.Writer, public *rsa.PublicKey) error {
 		}
 		fmt.Fprintf(out, "Made   a server certificate for loopback, and a client certificate for %s\n", devCaller)
 	}
-	if _, err := os.Stat(d.path("signing.pem")); !errors.Is(err, os.ErrNotExist) {
+	switch _, err := os.Stat(d.path(devSigning)); {
+	case err == nil:
+		return d.certifies(public)
+	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
 	authority, err := ca.New("roamsign dev CA NOT FOR SUBMISSION", ca.RSA, validity)
@@ -148,10 +191,22 @@ func (d *dev) certificates(out io.Writer, public *rsa.PublicKey) error {
 	if err := ca.WriteCertificates(d.path(devRoots), authority.Certificate()); err != nil {
 		return err
 	}
-	if err := ca.WriteCertificates(d.path("signing.pem"), certificate, authority.Certificate()); err != nil {
+	if err := ca.WriteCertificates(d.path(devSigning), certificate, authority.Certificate()); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "Made   a signing certificate of LHDN's profile for %s, TIN %s, under an authority NOT FOR SUBMISSION\n", self.name, self.tin)
+	return nil
+}
+
+// certifies refuses a signing certificate that was made for another key.
+func (d *dev) certifies(public *rsa.PublicKey) error {
+	chain, err := ca.LoadCertificates(d.path(devSigning))
+	if err != nil {
+		return err
+	}
+	if !public.Equal(chain[0].PublicKey) {
+		return fmt.Errorf("%s is for another key than the token's: remove it and start again, and it is made anew", d.path(devSigning))
+	}
 	return nil
 }
 
