@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
 )
@@ -25,6 +27,9 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 					return err
 				}
 				s, err := load(*path)
+				if s != nil {
+					err = errors.Join(err, s.current(time.Now()))
+				}
 				if err != nil {
 					return err
 				}

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
@@ -31,6 +35,21 @@ type signing struct {
 	Certificate string `yaml:"certificate"`
 }
 
+// load reads the certificate and its issuers.
+func (s signing) load() ([]*x509.Certificate, error) {
+	if s.Certificate == "" {
+		return nil, errors.New("missing: name the PEM file of the signing certificate, its issuers after it")
+	}
+	chain, err := ca.LoadCertificates(s.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := chain[0].PublicKey.(*rsa.PublicKey); !ok {
+		return nil, fmt.Errorf("%s: the key of the first certificate is %v, and MyInvois takes RSA only", s.Certificate, chain[0].PublicKeyAlgorithm)
+	}
+	return chain, nil
+}
+
 // setup is a configuration with what its files hold, read and found sound.
 type setup struct {
 	config
@@ -53,12 +72,9 @@ func load(path string) (*setup, error) {
 	document.Locate("token.", s.Token.Check())
 
 	var faults []error
-	if s.credentials, err = s.Signer.TLS.Load(); s.Signer.Validate() == nil {
-		document.Locate("", err)
-	}
-	if s.chain, err = ca.LoadCertificates(s.Signing.Certificate); s.Signing.Certificate == "" {
-		err = errors.New("missing: name the PEM file of the signing certificate, its issuers after it")
-	}
+	s.credentials, err = s.Signer.TLS.Load()
+	document.Locate("", err)
+	s.chain, err = s.Signing.load()
 	document.Locate("", prefixed("signing.certificate", err))
 	switch text, err := os.ReadFile(s.Policy); {
 	case s.Policy == "":
@@ -70,6 +86,26 @@ func load(path string) (*setup, error) {
 		faults = faultsOf(s.Policy, err)
 	}
 	return s, errors.Join(append(faultsOf(path, document.Err()), faults...)...)
+}
+
+// current tells which of its own certificates, as far as they could be read, are
+// not valid at now. The service starts all the same: it tells those who call.
+func (s *setup) current(now time.Time) error {
+	own := map[string]*x509.Certificate{}
+	if leaf := s.credentials.Certificate.Leaf; leaf != nil {
+		own[s.Signer.TLS.Certificate] = leaf
+	}
+	if len(s.chain) > 0 {
+		own[s.Signing.Certificate] = s.chain[0]
+	}
+	var faults []error
+	for _, path := range slices.Sorted(maps.Keys(own)) {
+		if from, to := own[path].NotBefore, own[path].NotAfter; now.Before(from) || now.After(to) {
+			faults = append(faults, fmt.Errorf("%s: the certificate is valid from %s to %s, and now it is %s",
+				path, from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // prefixed begins an error with the key that it is about.

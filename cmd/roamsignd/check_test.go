@@ -1,0 +1,175 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/roamsign/roamsign/ca"
+)
+
+func TestCheckFindsNoFaultInWhatDevMakes(t *testing.T) {
+	dir := folder(t)
+	config := filepath.Join(dir, devConfig)
+	check(t, os.Remove(filepath.Join(dir, devRoots))) // which is for verify alone
+	before := snapshot(t, dir)
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{nil, ": no faults found; the token was not touched (--login logs in)\n"},
+		{[]string{"--login"}, ": no faults found; the token's key belongs to the certificate\n"},
+	} {
+		code, out, errs := ends(t, append([]string{"check", "--config", config}, row.args...)...)
+		if code != 0 || out != config+row.want || errs != "" {
+			t.Errorf("check %v: got code %d, %q and %q, want 0 and %q", row.args, code, out, errs, config+row.want)
+		}
+	}
+	unchanged(t, dir, before)
+}
+
+// broken is a configuration with a fault of each sort.
+const broken = `listen: somewhere
+lisen: 127.0.0.1:7443
+tls:
+  certificate: server.pem
+  key: client.key
+  client_ca: nobody.pem
+limits:
+  queue: -1
+  drain: soon
+policy: policy.yaml
+signing:
+  certificate: server.key
+token:
+  module: libnone.so
+  label: roamsign-dev
+  pin_file: pin
+  key_id: xyz
+  key_id: "02"
+  pin: 1234
+`
+
+// brokenPolicy is a policy with several.
+const brokenPolicy = `taxpayers:
+  - tin: 20880050010
+  - tin: C20880050020
+    until: 2027-01-01
+callers:
+  - name: erp.example.com
+    taxpayers: [C20880050030]
+    methods: [SignEverything]
+`
+
+func TestCheckReportsEveryFaultAtOnce(t *testing.T) {
+	dir := folder(t)
+	config, rules := filepath.Join(dir, devConfig), filepath.Join(dir, devPolicy)
+	write(t, config, broken)
+	write(t, rules, brokenPolicy)
+	check(t, os.Chmod(filepath.Join(dir, devPIN), 0o644))
+	before := snapshot(t, dir)
+	code, out, errs := ends(t, "check", "--config", config)
+	if code != 1 || out != "" {
+		t.Errorf("got code %d and output %q, want 1 and none", code, out)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	want := []string{ // how the lines begin; what policies say of themselves is package policy's
+		config + `: line 1: listen: must be HOST:PORT, such as 127.0.0.1:7443, not "somewhere"`,
+		config + `: line 2: lisen is not a key here; the keys are listen, tls, limits, policy, signing, token`,
+		config + `: line 4: tls.certificate: the key in ` + in("client.key") + ` does not belong to the first certificate in ` + in("server.pem"),
+		config + `: line 6: tls.client_ca: open ` + in("nobody.pem") + `: no such file or directory`,
+		config + `: line 8: limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
+		config + `: line 9: limits.drain must be a duration, such as "5s"`,
+		config + `: line 12: signing.certificate: ` + in("server.key") + `: it holds a PRIVATE KEY where only certificates are expected`,
+		config + `: line 14: token.module: PKCS#11 module cannot be used: stat ` + in("libnone.so") + `: no such file or directory`,
+		config + `: line 16: token.pin_file: PIN file ` + in("pin") + `: its mode is 0644, so others than its owner have access: run chmod 600 on it`,
+		config + `: line 17: token.key_id: "xyz" is not hexadecimal`,
+		config + `: line 18: token.key_id is given twice`,
+		config + `: line 19: token.pin is not a key here; the keys are module, environment, label, serial, pin_file, key_label, key_id, sessions`,
+		rules + `: line 2: `,
+		rules + `: line 4: `,
+		rules + `: line 7: `,
+		rules + `: line 8: `,
+	}
+	begins := func(whole, beginning string) bool { return strings.HasPrefix(whole, beginning) }
+	if got := lines(errs); !slices.EqualFunc(got, want, begins) {
+		t.Errorf("faults (-want +got):\n%s", cmp.Diff(want, got))
+	}
+	unchanged(t, dir, before)
+}
+
+// lines are those of an error output, without the program's name.
+func lines(errs string) (all []string) {
+	for line := range strings.Lines(errs) {
+		all = append(all, strings.TrimPrefix(strings.TrimSuffix(line, "\n"), "roamsignd: "))
+	}
+	return all
+}
+
+func TestAnEmptyConfigurationIsToldWhatItLacks(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "roamsignd.yaml")
+	write(t, config, "")
+	code, _, errs := ends(t, "check", "--config", config)
+	var keys []string
+	for _, line := range lines(errs) {
+		key, said, _ := strings.Cut(strings.TrimPrefix(line, config+": "), ": ")
+		if !strings.HasPrefix(said, "missing: ") {
+			t.Errorf("got %q, want what is missing", line)
+		}
+		keys = append(keys, key)
+	}
+	want := []string{
+		"listen", "tls.certificate", "tls.key", "tls.client_ca",
+		"token.module", "token.label", "token.pin_file", "token.key_label", "signing.certificate", "policy",
+	}
+	if diff := cmp.Diff(want, keys); code != 1 || diff != "" {
+		t.Errorf("code %d, keys (-want +got):\n%s", code, diff)
+	}
+}
+
+func TestCheckKnowsTheDateAndTheKind(t *testing.T) {
+	now := time.Now()
+	past := ca.Validity{NotBefore: now.Add(-48 * time.Hour), NotAfter: now.Add(-24 * time.Hour)}
+	for _, row := range []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		want  []string
+	}{
+		{"a signing certificate that has ended", func(t *testing.T, dir string) {
+			authority, err := ca.New("ended", ca.RSA, past)
+			check(t, err)
+			ended, err := authority.Signing(ca.Organization{Country: "MY", Name: "A", TIN: "C20880050010", CommonName: "A", BRN: "1"}, certified(t, dir), past)
+			check(t, err)
+			check(t, ca.WriteCertificates(filepath.Join(dir, devSigning), ended))
+		}, []string{devSigning, "valid from", past.NotAfter.UTC().Format(time.RFC3339)}},
+		{"a server certificate that has ended", func(t *testing.T, dir string) {
+			authority, err := ca.New("ended", ca.ECDSA, past)
+			check(t, err)
+			ended, err := authority.Server([]string{"localhost"}, past)
+			check(t, err)
+			check(t, os.Remove(filepath.Join(dir, "server.key")))
+			check(t, ended.Save(filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key")))
+		}, []string{"server.pem", "valid from", past.NotAfter.UTC().Format(time.RFC3339)}},
+		{"a signing certificate of another kind of key", func(t *testing.T, dir string) {
+			check(t, os.Rename(filepath.Join(dir, "client.pem"), filepath.Join(dir, devSigning)))
+		}, []string{"line 9: signing.certificate", "ECDSA", "RSA"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			dir := folder(t)
+			row.spoil(t, dir)
+			code, _, errs := ends(t, "check", "--config", filepath.Join(dir, devConfig))
+			if code != 1 || strings.Count(errs, "\n") != 1 {
+				t.Errorf("got code %d and\n%s\nwant 1 and one line", code, errs)
+			}
+			for _, part := range row.want {
+				if !strings.Contains(errs, part) {
+					t.Errorf("got %q, want %q in it", errs, part)
+				}
+			}
+		})
+	}
+}
