@@ -115,9 +115,9 @@ func TestOneBadDocumentFailsNoOther(t *testing.T) {
 func TestACertificateThatRotatesUnderARunCostsNoDocument(t *testing.T) {
 	const many = 200
 	s := &station{}
-	s.before = func(_ context.Context, signed int) error {
-		if signed > many/3 {
-			s.rotate()
+	s.item = func(*roamsignv1.SignDigestRequest, int) *roamsignv1.ItemError {
+		if s.signed == many/3 {
+			s.generation = 1
 		}
 		return nil
 	}
@@ -136,6 +136,32 @@ func TestACertificateThatRotatesUnderARunCostsNoDocument(t *testing.T) {
 	}
 	if next != many || len(used) != 2 {
 		t.Errorf("got %d documents under %d certificates, want %d under 2", next, len(used), many)
+	}
+}
+
+func TestServersThatRotateOneAfterTheOtherCostNoDocument(t *testing.T) {
+	const many = 130
+	ahead, behind := startStation(t, &station{}), startStation(t, &station{})
+	c := dialled(t, patient(configFor(t, ahead.address, behind.address)))
+	signOne := func() {
+		t.Helper()
+		if _, err := c.SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{}); err != nil {
+			t.Fatalf("signing one: %v", err)
+		}
+	}
+	signOne()
+	ahead.rotate()
+	for range 10 {
+		signOne()
+	}
+	for _, err := range c.SignAll(t.Context(), numbered(t, many)) {
+		if err != nil {
+			t.Fatalf("signing many: %v", err)
+		}
+	}
+	behind.rotate()
+	for range 10 {
+		signOne()
 	}
 }
 
@@ -237,7 +263,7 @@ func TestARunEndsWithItsContext(t *testing.T) {
 
 func TestNoDocumentsAreNoResults(t *testing.T) {
 	c := dialled(t, configFor(t, deadAddress(t)))
-	for range c.SignAll(t.Context(), numbered(t, 0)) {
-		t.Error("got a result")
+	for _, err := range c.SignAll(t.Context(), numbered(t, 0)) {
+		t.Errorf("got a result, with error %v", err)
 	}
 }

@@ -32,7 +32,7 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 				return err
 			}
 		}
-		server, failed := c.attempt(ctx, rpc)
+		failed := c.attempt(ctx, rpc)
 		switch {
 		case failed == nil:
 			return nil
@@ -40,7 +40,7 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 			return over(ctx, cmp.Or(last, failed))
 		case failed.postponed():
 		case failed.transient():
-			c.servers.avoid(server, time.Now())
+			c.servers.avoid(failed.server, time.Now())
 		default:
 			return failed
 		}
@@ -49,9 +49,9 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 	return last
 }
 
-// attempt makes one attempt at one server, and tells which, if it came to that.
-// While there are other servers, it leaves them half the time that is left.
-func (c *Client) attempt(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) (server string, failed *Error) {
+// attempt makes one attempt at one server. While there are other servers, it
+// leaves them half the time that is left.
+func (c *Client) attempt(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) *Error {
 	c.servers.readmit(time.Now())
 	limit := c.timeout
 	if deadline, ok := ctx.Deadline(); ok && len(c.servers.all) > 1 {
@@ -61,17 +61,24 @@ func (c *Client) attempt(ctx context.Context, rpc func(context.Context, ...grpc.
 	defer cancel()
 	var at peer.Peer
 	err := rpc(limited, grpc.Peer(&at))
-	if at.Addr != nil {
-		server = at.Addr.String()
-	}
 	if err == nil {
-		return server, nil
+		return nil
 	}
-	failed = answered(err)
+	failed := answered(err)
+	failed.server = serverOf(at)
 	if failed.Code == codes.DeadlineExceeded && failed.Reason == "" {
-		failed.Message = fmt.Sprintf("no answer from %s within %s", cmp.Or(server, "any server"), limit.Round(time.Millisecond))
+		failed.Message = fmt.Sprintf("no answer from %s within %s", cmp.Or(failed.server, "any server"), limit.Round(time.Millisecond))
 	}
-	return server, failed
+	return failed
+}
+
+// serverOf returns the server that an RPC was at, as configured; empty if it
+// came to none.
+func serverOf(at peer.Peer) string {
+	if at.Addr == nil {
+		return ""
+	}
+	return at.Addr.String()
 }
 
 // wait holds back attempt n: not at all while there are servers left to try

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -123,7 +122,7 @@ func startSigner(t *testing.T) string {
 		Sessions:    2,
 		Certificate: a.certificates[0],
 		Chain:       []*x509.Certificate{a.signing.Certificate()},
-		Log:         slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:         slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatalf("making the signer: %v", err)

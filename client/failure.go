@@ -36,7 +36,8 @@ type Error struct {
 	// that sign nothing.
 	RequestID string
 
-	cause error
+	cause  error
+	server string // which gave the error, if it is known
 }
 
 // Error tells what happened and what to do next, in one line.
@@ -140,14 +141,15 @@ func answered(err error) *Error {
 	return e
 }
 
-// itemError makes an Error of one item's.
-func itemError(item *roamsignv1.ItemError) *Error {
+// itemError makes an Error of one item's at a server.
+func itemError(item *roamsignv1.ItemError, server string) *Error {
 	return &Error{
 		Code:       codes.Code(uint32(item.GetCode())),
 		Reason:     item.GetReason(),
 		Message:    item.GetMessage(),
 		Metadata:   maps.Clone(item.GetMetadata()),
 		RetryAfter: item.GetRetryDelay().AsDuration(),
+		server:     server,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 )
 
 // request is what leaves the process for one document.
@@ -61,16 +62,17 @@ func (c *Client) signBatch(ctx context.Context, items []*item, opts []grpc.CallO
 	for i, it := range items {
 		request.Items[i] = it.request()
 	}
-	answer, err := c.signer.SignDigests(ctx, request, opts...)
+	var at peer.Peer
+	answer, err := c.signer.SignDigests(ctx, request, append(opts, grpc.Peer(&at))...)
 	if err != nil {
 		return err
 	}
-	return settle(items, answer.GetResults())
+	return settle(items, answer.GetResults(), serverOf(at))
 }
 
-// settle hands out the results. Items that are worth another attempt stay open,
+// settle hands out a server's results. Items that are worth another attempt stay open,
 // and the first one's error is returned.
-func settle(items []*item, results []*roamsignv1.SignDigestsResult) error {
+func settle(items []*item, results []*roamsignv1.SignDigestsResult, server string) error {
 	if len(results) != len(items) {
 		return wrong("the signer answered %d documents with %d results", len(items), len(results))
 	}
@@ -81,7 +83,7 @@ func settle(items []*item, results []*roamsignv1.SignDigestsResult) error {
 			it.complete(results[i].GetSignature())
 			continue
 		}
-		e := itemError(failed)
+		e := itemError(failed, server)
 		if e.Code == codes.OK {
 			e = wrong("the signer's answer for one document is an error without a code")
 		}

@@ -140,6 +140,7 @@ func (c *Client) signItems(ctx context.Context, items []*item, ship func(context
 		}
 	}
 	var refused *certificate
+	var at string // the server that refused it
 	open := unsettled(items)
 	for n := 0; n <= rebuilds && len(open) > 0; n++ {
 		now := c.now()
@@ -148,13 +149,17 @@ func (c *Client) signItems(ctx context.Context, items []*item, ship func(context
 			failAll(open, err)
 			return
 		}
+		if refused != nil && refused.fingerprint == current.fingerprint {
+			// The servers disagree: keep to those that hold this certificate.
+			c.servers.avoid(at, time.Now())
+		}
 		for _, it := range open {
 			it.err = nil
 			c.build(it, current, now)
 		}
 		open = unsettled(open)
 		ship(ctx, open)
-		open = rotatedOf(open)
+		open, at = rotatedOf(open)
 		refused = current
 	}
 }
@@ -229,13 +234,13 @@ func unsettled(items []*item) []*item {
 	return open
 }
 
-// rotatedOf returns the items that failed because the certificate has rotated.
-func rotatedOf(items []*item) []*item {
-	var open []*item
+// rotatedOf returns the items that failed because the certificate has rotated,
+// and the server that said so of the last of them.
+func rotatedOf(items []*item) (open []*item, server string) {
 	for _, it := range items {
 		if e, ok := errors.AsType[*Error](it.err); ok && e.rotated() {
-			open = append(open, it)
+			open, server = append(open, it), e.server
 		}
 	}
-	return open
+	return open, server
 }

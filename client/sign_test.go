@@ -92,26 +92,33 @@ func TestRefusalsTellWhatToDoNext(t *testing.T) {
 	}
 	wantError(t, signAs(stranger, seller), codes.PermissionDenied, "NOT_ALLOWED", "ask the operator")
 	wantError(t, signAs(granted, "C77777777777"), codes.PermissionDenied, "NOT_ALLOWED", "on behalf of C77777777777")
-	err := wantError(t, signAs(granted, "C20990060020"), codes.PermissionDenied, "REPRESENTATION_ENDED", "MyInvois portal")
-	if err.RequestID != "r-1" || err.Metadata["not_after"] == "" {
-		t.Errorf("got request %q and metadata %v, want r-1 and the end of the representation", err.RequestID, err.Metadata)
+	ended := signAs(granted, "C20990060020")
+	wantError(t, ended, codes.PermissionDenied, "REPRESENTATION_ENDED", "MyInvois portal")
+	if e := errorOf(t, ended); e.RequestID != "r-1" || e.Metadata["not_after"] == "" {
+		t.Errorf("got request %q and metadata %v, want r-1 and the end of the representation", e.RequestID, e.Metadata)
 	}
 }
 
-// wantError checks a client's error, and returns it.
-func wantError(t *testing.T, err error, code codes.Code, reason, sentence string) *Error {
+// errorOf returns a client's error.
+func errorOf(t *testing.T, err error) *Error {
 	t.Helper()
 	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		t.Fatalf("got error %v, want an *Error", err)
 	}
+	return e
+}
+
+// wantError checks a client's error.
+func wantError(t *testing.T, err error, code codes.Code, reason, sentence string) {
+	t.Helper()
+	e := errorOf(t, err)
 	if e.Code != code || e.Reason != reason || !strings.Contains(e.Error(), sentence) {
 		t.Errorf("got %v, reason %q: %v\nwant %v, reason %q, with %q in it", e.Code, e.Reason, e, code, reason, sentence)
 	}
 	if strings.Contains(e.Error(), "\n") {
 		t.Errorf("got an error of several lines: %q", e)
 	}
-	return e
 }
 
 func TestBadDocumentsAreToldWithoutAConnection(t *testing.T) {

@@ -33,7 +33,7 @@ type station struct {
 	// before runs before each signing call, with how many signatures there have
 	// been; an error is the answer. It may block until the context ends.
 	before func(ctx context.Context, signed int) error
-	// item decides on one item of a batch; nil signs it.
+	// item decides on one digest, with mu held; nil signs it.
 	item func(request *roamsignv1.SignDigestRequest, calls int) *roamsignv1.ItemError
 	// twist changes a signature before it is released.
 	twist func([]byte) []byte

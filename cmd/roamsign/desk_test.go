@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -100,7 +99,7 @@ func (d *desk) start(t *testing.T) (address string, err error) {
 			TLS:    signer.TLS{Certificate: d.path("server.pem"), Key: d.path("server.key"), ClientCA: d.path("ca.pem")},
 		},
 		Sessions: 2,
-		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:      slog.New(slog.DiscardHandler),
 	}
 	pair, err := d.tls.Server([]string{"127.0.0.1"}, d.validity)
 	if err != nil {

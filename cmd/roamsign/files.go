@@ -133,8 +133,8 @@ func place(name string) string {
 	if err != nil {
 		return name
 	}
-	if real, err := filepath.EvalSymlinks(absolute); err == nil {
-		return real
+	if followed, err := filepath.EvalSymlinks(absolute); err == nil {
+		return followed
 	}
 	if folder, err := filepath.EvalSymlinks(filepath.Dir(absolute)); err == nil {
 		return filepath.Join(folder, filepath.Base(absolute))

@@ -112,7 +112,7 @@ func (v verdict) rows() [][2]string {
 	if c := v.Certificate; c != nil {
 		add("certificate", c.Subject)
 		add("issued by", c.Issuer)
-		add("serial", fmt.Sprintf("%s, valid %s to %s", c.Serial, c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly)))
+		add("serial", fmt.Sprintf("%s, from %s to %s", c.Serial, c.NotBefore.Format(time.DateOnly), c.NotAfter.Format(time.DateOnly)))
 	}
 	if v.Digest != nil {
 		add("digest", *v.Digest)
