@@ -2,7 +2,6 @@ package xades
 
 import (
 	"bytes"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -12,68 +11,113 @@ import (
 // that needs it; an element is empty in the form the source has it; blank text
 // is gone, unless xml:space="preserve" is in force. Line ends and blanks in
 // attributes stay as they are: XmlDocument.Load normalizes neither.
+//
+// It follows XmlTextWriter, which keeps a stack of the namespaces it knows of.
 type outerXML struct {
 	out    []byte
-	ns     namespaces // as the output binds them
-	marks  []int      // declarations outside each open element
-	opened bool       // a start tag was written and nothing after it
-	needs  []binding  // scratch of start
+	known  []knownNamespace
+	marks  []int // length of known outside each open element
+	closed bool  // the start tag last written was of the form <a />
+}
+
+// knownNamespace is an entry of XmlTextWriter's stack.
+type knownNamespace struct {
+	binding
+	declared bool // by an attribute of the source
 }
 
 func (o *outerXML) reset() {
-	*o = outerXML{out: o.out[:0], ns: namespaces{o.ns.bound[:0]}, marks: o.marks[:0], needs: o.needs[:0]}
+	*o = outerXML{out: o.out[:0], known: o.known[:0], marks: o.marks[:0]}
 }
 
 // start writes the scanner's start tag, if on. What the source declares stays
 // where it stands; what else the names need follows the attributes, the last
-// one needed first, as XmlTextWriter pops them.
+// one needed first and the default namespace last.
 func (o *outerXML) start(s *xmlScanner, on bool) {
 	if !on {
 		return
 	}
-	o.marks = append(o.marks, o.ns.mark())
-	for i := range s.attrs {
-		if a := &s.attrs[i]; a.declares {
-			o.ns.bind(a.declared(), a.uri)
-		}
-	}
+	own := len(o.known)
+	o.marks = append(o.marks, own)
+	o.push(s.name.prefix(), s.uri, false)
 	o.out = append(append(o.out, '<'), s.name.full...)
-	o.needs = o.needs[:0]
-	o.need(s.name.prefix(), s.uri)
 	for i := range s.attrs {
 		a := &s.attrs[i]
-		if !a.declares && a.name.colon > 0 && string(a.name.prefix()) != "xml" {
-			o.need(a.name.prefix(), a.uri)
+		prefix := a.name.prefix()
+		switch {
+		case a.declares:
+			o.push(a.declared(), a.uri, true)
+		case a.name.colon > 0 && string(prefix) != "xml":
+			prefix = o.attributePrefix(own, prefix, a.uri)
 		}
-		o.attribute(a.name.full, resolved(nil, a.raw))
+		o.attribute(prefix, a.name.local(), resolved(nil, a.raw))
 	}
-	slices.Reverse(o.needs)
-	slices.SortStableFunc(o.needs, func(a, b binding) int { // the default namespace comes last
-		return min(1, len(b.prefix)) - min(1, len(a.prefix))
-	})
-	for _, b := range o.needs {
-		name := append([]byte("xmlns:"), b.prefix...)
-		o.attribute(bytes.TrimSuffix(name, []byte(":")), b.uri)
+	for _, ofDefault := range []bool{false, true} {
+		for i := len(o.known) - 1; i >= own; i-- {
+			if k := &o.known[i]; !k.declared && (len(k.prefix) == 0) == ofDefault {
+				o.declare(k)
+			}
+		}
 	}
 	if s.selfClosed {
 		o.out = append(o.out, " /"...)
 	}
 	o.out = append(o.out, '>')
-	o.opened = s.selfClosed
+	o.closed = s.selfClosed
 }
 
-// need binds prefix to uri unless the output does already.
-func (o *outerXML) need(prefix, uri []byte) {
-	if bound, ok := o.ns.lookup(prefix); ok && bytes.Equal(bound, uri) {
+// push makes known that prefix is uri.
+func (o *outerXML) push(prefix, uri []byte, declared bool) { //nolint:revive // the flag is a fact, not a mode
+	at := o.find(prefix)
+	switch {
+	case at >= 0 && bytes.Equal(o.known[at].uri, uri):
+		o.known[at].declared = o.known[at].declared || declared
+	case at >= 0 || len(prefix) > 0 || len(uri) > 0:
+		o.known = append(o.known, knownNamespace{binding{prefix, uri}, declared})
+	}
+}
+
+// find gives the innermost entry of a prefix, or -1.
+func (o *outerXML) find(prefix []byte) int {
+	for i := len(o.known) - 1; i >= 0; i-- {
+		if bytes.Equal(o.known[i].prefix, prefix) {
+			return i
+		}
+	}
+	return -1
+}
+
+// attributePrefix gives the prefix that an attribute is written with. It is the
+// source's, which becomes known; but where the element's own entries from own on
+// have that already, the last prefix known for the namespace is taken, which may
+// be another one.
+func (o *outerXML) attributePrefix(own int, prefix, uri []byte) []byte {
+	if o.find(prefix) < own {
+		o.push(prefix, uri, false)
+		return prefix
+	}
+	for i := len(o.known) - 1; i >= 0; i-- {
+		if k := &o.known[i]; len(k.prefix) > 0 && bytes.Equal(k.uri, uri) && o.find(k.prefix) == i {
+			return k.prefix
+		}
+	}
+	return prefix
+}
+
+func (o *outerXML) declare(k *knownNamespace) {
+	if len(k.prefix) == 0 {
+		o.attribute(nil, []byte("xmlns"), k.uri)
 		return
 	}
-	o.ns.bind(prefix, uri)
-	o.needs = append(o.needs, binding{prefix, uri})
+	o.attribute([]byte("xmlns"), k.prefix, k.uri)
 }
 
-func (o *outerXML) attribute(name, value []byte) {
-	o.out = append(append(o.out, ' '), name...)
-	o.out = append(o.out, '=', '"')
+func (o *outerXML) attribute(prefix, local, value []byte) {
+	o.out = append(append(o.out, ' '), prefix...)
+	if len(prefix) > 0 {
+		o.out = append(o.out, ':')
+	}
+	o.out = append(append(o.out, local...), '=', '"')
 	for _, c := range value {
 		switch c {
 		case '"':
@@ -119,7 +163,7 @@ func appendOuter(out []byte, c byte) []byte {
 
 // text writes a run of text, if on: its characters, with the three escapes.
 func (o *outerXML) text(s *xmlScanner, on bool) {
-	if !on || s.kind == tokText && !s.inked && !s.open[len(s.open)-1].preserves {
+	if !on || s.kind == tokText && !s.open[len(s.open)-1].preserves && blankToNET(s.raw) {
 		return
 	}
 	if s.kind == tokCDATA {
@@ -132,17 +176,38 @@ func (o *outerXML) text(s *xmlScanner, on bool) {
 	}
 }
 
+// blankToNET tells whether a literal run is one that XmlDocument drops: blanks,
+// as they are or by hexadecimal reference. A decimal reference makes it a text,
+// whatever it stands for (XmlTextReader's ParseText, which keeps to version 1 of
+// .NET there).
+func blankToNET(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		switch {
+		case blank(raw[i]):
+		case raw[i] != '&' || bytes.HasPrefix(raw[i:], []byte("&#")) && raw[i+2] != 'x':
+			return false
+		default:
+			size := bytes.IndexByte(raw[i:], ';')
+			if r, _ := referenced(raw[i+1 : i+size]); r >= utf8.RuneSelf || !blank(byte(r)) {
+				return false
+			}
+			i += size
+		}
+	}
+	return true
+}
+
 // end writes the scanner's end tag, if on.
 func (o *outerXML) end(s *xmlScanner, on bool) {
 	if !on {
 		return
 	}
-	if !o.opened {
+	if !o.closed {
 		o.out = append(append(append(o.out, "</"...), s.name.full...), '>')
 	}
-	o.opened = false
+	o.closed = false
 	last := len(o.marks) - 1
-	o.ns.release(o.marks[last])
+	o.known = o.known[:o.marks[last]]
 	o.marks = o.marks[:last]
 }
 
