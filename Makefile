@@ -16,9 +16,9 @@ help: ## This list.
 
 .PHONY: build
 build: packages ## bin/roamsign (static, pure Go) and bin/roamsignd (cgo, for PKCS#11).
-	CGO_ENABLED=0 go build -trimpath -o bin/roamsign ./cmd/roamsign
+	CGO_ENABLED=0 go build -o bin/roamsign ./cmd/roamsign
 	build/static.sh bin/roamsign
-	CGO_ENABLED=1 go build -trimpath -o bin/roamsignd ./cmd/roamsignd
+	CGO_ENABLED=1 go build -o bin/roamsignd ./cmd/roamsignd
 
 .PHONY: test
 test: build ## All tests, with the race detector. Installs what is missing (Debian, as root).
