@@ -25,7 +25,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/health" // for what its init does: see serviceConfig
+	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -43,13 +43,13 @@ type Client struct {
 
 // serviceConfig is how gRPC spreads the calls: over all servers in turn that are
 // connected and say that they can sign. That last part works only in programs
-// that link the package grpc/health; the unused value below makes this one do so.
+// that link the package grpc/health, whose init provides it; gRPC has no other way.
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"healthCheckConfig": {"serviceName": ""}
 }`
 
-// newHealthServer is the service that servers answer health checks with.
+// Linking the package is all that is wanted of it.
 var _ = health.NewServer
 
 // Dial checks the configuration, reads its certificates and returns a Client. It
