@@ -62,10 +62,10 @@ func (v *values) certificateValues(cert *x509.Certificate) (err error) {
 	v.certDigest = base64.StdEncoding.EncodeToString(digest[:])
 	v.certificate = base64.StdEncoding.EncodeToString(cert.Raw)
 	v.serial = cert.SerialNumber.String()
-	if v.issuer, err = dotnetName(cert.RawIssuer); err != nil {
+	if v.issuer, err = Name(cert.RawIssuer); err != nil {
 		return fmt.Errorf("%w: its issuer: %w", ErrCertificate, err)
 	}
-	if v.subject, err = dotnetName(cert.RawSubject); err != nil {
+	if v.subject, err = Name(cert.RawSubject); err != nil {
 		return fmt.Errorf("%w: its subject: %w", ErrCertificate, err)
 	}
 	return nil

@@ -43,9 +43,10 @@ var attributeNames = map[string]string{
 	"1.2.840.113549.1.9.1":       "E",
 }
 
-// dotnetName writes a DER-encoded Name as .NET's X500DistinguishedName.Name
-// does: the RDNs in reverse of their DER order, ", " between them.
-func dotnetName(der []byte) (string, error) {
+// Name writes a DER-encoded distinguished name as .NET's
+// X500DistinguishedName.Name does, which is the form of X509IssuerName in MyInvois
+// documents: the elements in reverse of their DER order, ", " between them.
+func Name(der []byte) (string, error) {
 	rdns, err := parseName(der)
 	if err != nil {
 		return "", err

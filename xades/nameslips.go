@@ -8,7 +8,7 @@ import (
 // issuerSlip explains an issuer name that is not in .NET's form, by writing the
 // certificate's name in the forms that signers are known to use.
 func issuerSlip(der []byte, written string) string {
-	want, err := dotnetName(der)
+	want, err := Name(der)
 	if err != nil {
 		return ""
 	}
@@ -44,7 +44,7 @@ func issuerSlip(der []byte, written string) string {
 	return ""
 }
 
-// splitName splits a name that dotnetName wrote into its RDNs.
+// splitName splits a name that Name wrote into its RDNs.
 func splitName(name string) (rdns []string) {
 	from, quoted := 0, false
 	for i := range len(name) {

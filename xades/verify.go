@@ -189,7 +189,7 @@ func (v *verification) issuer() {
 	case v.Certificate == nil:
 		return
 	}
-	want, err := dotnetName(v.Certificate.RawIssuer)
+	want, err := Name(v.Certificate.RawIssuer)
 	if err != nil {
 		v.fail("DS305", "the certificate's issuer: %v", err)
 		return

@@ -62,9 +62,19 @@ func judge(name string, report *xades.Report) verdict {
 	return v
 }
 
+// nameOf writes a name as MyInvois documents do; one that cannot be read, not at
+// all.
+func nameOf(der []byte) string {
+	name, err := xades.Name(der)
+	if err != nil {
+		return "unreadable: " + err.Error()
+	}
+	return name
+}
+
 func describe(c *x509.Certificate) *issued {
 	return &issued{
-		Subject: distinguished(c.Subject), Issuer: distinguished(c.Issuer), Serial: c.SerialNumber.String(),
+		Subject: nameOf(c.RawSubject), Issuer: nameOf(c.RawIssuer), Serial: c.SerialNumber.String(),
 		NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 	}
 }
