@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/roamsign/roamsign/internal/fault"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 )
 
@@ -84,6 +86,14 @@ func TestAPanicInOneItemLeavesTheOthers(t *testing.T) {
 		if failed := result.GetError().GetReason() == "INTERNAL"; failed != (i == 3) {
 			t.Errorf("item %d: got %v, want a failure of item 3 alone", i, result)
 		}
+	}
+}
+
+func TestAPanicAnywhereInAnItemIsItsError(t *testing.T) {
+	s := &Server{clock: func() time.Time { panic("no time") }}
+	released, err := s.signItem(t.Context(), nil, erp, digestOrder{})
+	if kindOf(err) != fault.Internal || released != nil {
+		t.Errorf("got %x, %v, want INTERNAL", released, err)
 	}
 }
 

@@ -99,3 +99,13 @@ func TestWhatTheTokenGaveIsNeitherReleasedNorLogged(t *testing.T) {
 		t.Error("the fake gave something else, so this test shows nothing")
 	}
 }
+
+func TestAPanicOfTheKeyIsAFailedSignature(t *testing.T) {
+	r := start(t, setting{sessions: 1})
+	r.key.behave(panics)
+	_, err := r.as(erp).SignDigest(t.Context(), r.request())
+	checkRefused(t, "a panic", err, codes.Internal, "INTERNAL")
+	if q := r.server.queue; len(q.sessions) != 0 || q.cost != 0 {
+		t.Errorf("queue: got %d sessions in use and a cost of %v, want it as before", len(q.sessions), q.cost)
+	}
+}
