@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"path/filepath"
 
 	"github.com/ThalesIgnite/crypto11"
 	"github.com/miekg/pkcs11"
@@ -158,8 +159,15 @@ func generate(config Config, serial string, bits int) (err error) {
 		return err
 	}
 	defer pin.Wipe()
-	settings := &crypto11.Config{Path: config.Module, TokenSerial: serial, Pin: pin.reveal(), MaxSessions: 2}
+	path, err := filepath.Abs(config.Module) // see load
+	if err != nil {
+		return err
+	}
+	settings := &crypto11.Config{Path: path, TokenSerial: serial, Pin: pin.reveal(), MaxSessions: 2}
 	defer func() { settings.Pin = "" }()
+	if serial == "" {
+		settings.TokenLabel = config.TokenLabel
+	}
 	token, err := crypto11.Configure(settings)
 	if err != nil {
 		return fmt.Errorf("opening the token: %w", err)

@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/miekg/pkcs11"
 )
@@ -58,8 +59,13 @@ type signatures interface { // section 5.11
 // loader makes a module's function table known to the process.
 type loader func(path string) (cryptoki, error)
 
-// load opens the library with dlopen, which does not say what it dislikes.
+// load opens the library with dlopen, which does not say what it dislikes, and
+// looks for a bare name elsewhere: hence the absolute path.
 func load(path string) (cryptoki, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
 	p11 := pkcs11.New(path)
 	if p11 == nil {
 		return nil, fmt.Errorf("%w: %s is not a library that this machine can load, or has no C_GetFunctionList",

@@ -23,9 +23,10 @@ type faulty struct {
 
 	mu      sync.Mutex
 	faults  map[string]mishap
-	flags   func(uint) uint // of the token, as told
-	limit   uint            // of sessions, as told
-	cut     bool            // signatures lack their last byte
+	flags   func(uint) uint     // of the token, as told
+	broken  string              // label of a token that does not tell about itself
+	limit   uint                // of sessions, as told
+	alter   func([]byte) []byte // what becomes of signatures
 	calls   map[string]int
 	open    map[pkcs11.SessionHandle]bool // and whether somebody is in it
 	lost    map[pkcs11.SessionHandle]bool // taken away by us
@@ -71,11 +72,11 @@ func (f *faulty) set(function string, m mishap) {
 	f.faults[function], f.calls[function] = m, 0
 }
 
-// cuts says whether signatures lack their last byte.
-func (f *faulty) cuts(cut bool) {
+// alters says what becomes of signatures.
+func (f *faulty) alters(alter func([]byte) []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.cut = cut
+	f.alter = alter
 }
 
 func (f *faulty) count(function string) int {
@@ -207,6 +208,9 @@ func (f *faulty) GetTokenInfo(slot uint) (info pkcs11.TokenInfo, err error) {
 		info.Flags = f.flags(info.Flags)
 	}
 	info.MaxSessionCount = f.limit
+	if f.broken != "" && info.Label == f.broken {
+		return pkcs11.TokenInfo{}, pkcs11.Error(pkcs11.CKR_TOKEN_NOT_RECOGNIZED)
+	}
 	return info, err
 }
 
@@ -219,6 +223,7 @@ func (f *faulty) OpenSession(slot, flags uint) (session pkcs11.SessionHandle, er
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.open[session] = false
+		delete(f.lost, session)
 	}
 	return session, err
 }
@@ -270,8 +275,8 @@ func (f *faulty) Sign(session pkcs11.SessionHandle, data []byte) (signature []by
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.cut && err == nil {
-		signature = signature[:len(signature)-1]
+	if f.alter != nil && err == nil {
+		signature = f.alter(signature)
 	}
 	return signature, err
 }

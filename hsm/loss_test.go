@@ -120,13 +120,46 @@ func TestSignatureOfAnotherLengthIsRefused(t *testing.T) {
 	token.Config.Sessions = 1
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
-		f.cuts(true)
+		f.alters(func(signature []byte) []byte { return signature[1:] })
 		_, err := open.SignDigest(t.Context(), randomDigest())
 		if fault.Of(err) != fault.SignatureWrong {
 			t.Errorf("got %v, want an error of kind %v", err, fault.SignatureWrong)
 		}
-		f.cuts(false)
-		time.Sleep(2 * time.Second) // of the bubble: the token is probed
+
+		// The next probes find signatures of the right length that are wrong.
+		f.alters(func(signature []byte) []byte { signature[0] ^= 1; return signature })
+		time.Sleep(5 * time.Second)
+		if err := open.Ready(); fault.Of(err) != fault.SignatureWrong {
+			t.Errorf("got %v, want an error of kind %v", err, fault.SignatureWrong)
+		}
+
+		f.alters(nil)
+		time.Sleep(2 * time.Second)
+		wantWhole(t, f, open, token)
+		closeToken(t, open)
+	})
+}
+
+// TestLossesUnderLoad: all sessions are closed behind everybody's back again and
+// again, in the midst of other requests, and no caller sees it.
+func TestLossesUnderLoad(t *testing.T) {
+	token := softhsmtest.New(t)
+	token.Config.Sessions = 3
+	synctest.Test(t, func(t *testing.T) {
+		f, open := faultyToken(t, token)
+		f.set("Login", nil)
+		f.set("Sign", func(n int, do func() error) error {
+			if n%50 == 0 {
+				f.loseSessions()
+			}
+			return do()
+		})
+		signAtOnce(t, open, token.Public, 16, 30)
+		losses := f.count("Sign") / 50
+		if got := f.count("Login"); losses < 5 || got < losses-1 || got > losses {
+			t.Errorf("got %d logins after %d losses, want one each", got, losses)
+		}
+		f.set("Sign", nil)
 		wantWhole(t, f, open, token)
 		closeToken(t, open)
 	})

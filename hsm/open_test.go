@@ -2,13 +2,9 @@ package hsm_test
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/miekg/pkcs11"
@@ -74,55 +70,11 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 
 func conf(path string) map[string]string { return map[string]string{"SOFTHSM2_CONF": path} }
 
-// serial asks the module for the token's serial number, without this package.
-func serial(t *testing.T, token *softhsmtest.Token) string {
-	t.Helper()
-	var found string
-	raw(t, token, func(p11 *pkcs11.Ctx, slot uint) {
-		info, err := p11.GetTokenInfo(slot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		found = info.SerialNumber
-	})
-	return found
-}
-
-// raw lets f work with the token's slot through the wrapper alone.
-func raw(t testing.TB, token *softhsmtest.Token, f func(p11 *pkcs11.Ctx, slot uint)) {
-	t.Helper()
-	for name, value := range token.Config.Environment {
-		t.Setenv(name, value)
-	}
-	p11 := pkcs11.New(token.Config.Module)
-	if p11 == nil {
-		t.Fatal("the module does not load")
-	}
-	defer p11.Destroy()
-	if err := p11.Initialize(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := p11.Finalize(); err != nil {
-			t.Error(err)
-		}
-	}()
-	ids, err := p11.GetSlotList(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range ids {
-		if info, err := p11.GetTokenInfo(id); err == nil && info.Label == token.Config.TokenLabel {
-			f(p11, id)
-			return
-		}
-	}
-	t.Fatal("the token is not there")
-}
-
 func TestTokenIsFoundBySerialAndThroughALink(t *testing.T) {
 	token := softhsmtest.New(t)
 	token.Config.TokenSerial, token.Config.TokenLabel = serial(t, token), ""
+	t.Chdir(token.Dir)
+	token.Config.Module = filepath.Base(token.Config.Module) // which dlopen would look for elsewhere
 	open, err := hsm.Open(t.Context(), token.Config, token.Certificate)
 	if err != nil {
 		t.Fatal(err)
@@ -147,14 +99,8 @@ func TestTwoTokensOfOneModule(t *testing.T) {
 	token := softhsmtest.New(t)
 	twin := *token
 	twin.Config.TokenLabel = "twin"
-	pin, err := hsm.ReadPIN(token.Config.PINFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pin.Wipe()
-	if _, err := hsm.InitToken(t.Context(), twin.Config, pin, pin); err != nil {
-		t.Fatal(err)
-	}
+	initialise(t, &twin)
+	var err error
 	twin.Public, err = hsm.GenerateKey(t.Context(), twin.Config, 2048)
 	if err != nil {
 		t.Fatal(err)
@@ -212,56 +158,6 @@ func TestAmbiguousKeyListsKeys(t *testing.T) {
 	wantError(t, err, hsm.ErrNoKey, fault.TokenUnavailable, "2 keys", token.Config.KeyID, `ID "ab"`)
 }
 
-func newRSA(t testing.TB) *rsa.PrivateKey {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-// importKey puts a private key into the token, as no code of this package does.
-func importKey(t *testing.T, token *softhsmtest.Token, key *rsa.PrivateKey, label string, id []byte) {
-	t.Helper()
-	raw(t, token, func(p11 *pkcs11.Ctx, slot uint) {
-		session := loggedIn(t, p11, slot, token)
-		_, err := p11.CreateObject(session, []*pkcs11.Attribute{
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
-			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
-			pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
-			pkcs11.NewAttribute(pkcs11.CKA_PRIVATE, true),
-			pkcs11.NewAttribute(pkcs11.CKA_SIGN, true),
-			pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
-			pkcs11.NewAttribute(pkcs11.CKA_ID, id),
-			pkcs11.NewAttribute(pkcs11.CKA_MODULUS, key.N.Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_PUBLIC_EXPONENT, []byte{1, 0, 1}),
-			pkcs11.NewAttribute(pkcs11.CKA_PRIVATE_EXPONENT, key.D.Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_PRIME_1, key.Primes[0].Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_PRIME_2, key.Primes[1].Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_EXPONENT_1, key.Precomputed.Dp.Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_EXPONENT_2, key.Precomputed.Dq.Bytes()),
-			pkcs11.NewAttribute(pkcs11.CKA_COEFFICIENT, key.Precomputed.Qinv.Bytes()),
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-}
-
-// loggedIn opens a session with the user logged in.
-func loggedIn(t testing.TB, p11 *pkcs11.Ctx, slot uint, token *softhsmtest.Token) pkcs11.SessionHandle {
-	t.Helper()
-	session, err := p11.OpenSession(slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p11.Login(session, pkcs11.CKU_USER, strings.TrimSpace(readFile(t, token.Config.PINFile))); err != nil {
-		t.Fatal(err)
-	}
-	return session
-}
-
 func TestKeyOfAnotherCertificateIsRefused(t *testing.T) {
 	token := softhsmtest.New(t)
 	other := softhsmtest.Certificate(t, &newRSA(t).PublicKey)
@@ -300,20 +196,52 @@ func TestTokenWithoutAnExponentToShowIsProvenByTheProbe(t *testing.T) {
 	closeToken(t, open)
 }
 
+// TestOpenTellsWhatTheModuleSaid and leaves nothing behind, which the faulty
+// module looks for.
+func TestOpenTellsWhatTheModuleSaid(t *testing.T) {
+	token := softhsmtest.New(t)
+	token.Config.Sessions = 2
+	for _, row := range []struct {
+		function string
+		call     int
+		rv       uint
+		sentinel error
+		words    string
+	}{
+		{"Initialize", 1, pkcs11.CKR_GENERAL_ERROR, hsm.ErrModule, "SOFTHSM2_CONF"},
+		{"Initialize", 1, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED, hsm.ErrModule, "somebody else in this process"},
+		{"OpenSession", 1, pkcs11.CKR_SESSION_COUNT, pkcs11.Error(pkcs11.CKR_SESSION_COUNT), "C_OpenSession"},
+		{"OpenSession", 3, pkcs11.CKR_SESSION_COUNT, pkcs11.Error(pkcs11.CKR_SESSION_COUNT), "opening session 2 of 2"},
+		{"Login", 1, pkcs11.CKR_PIN_LOCKED, hsm.ErrPINLocked, "security officer"},
+		{"Login", 1, pkcs11.CKR_PIN_EXPIRED, pkcs11.Error(pkcs11.CKR_PIN_EXPIRED), "must be changed"},
+		{"FindObjectsInit", 1, pkcs11.CKR_DEVICE_ERROR, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR), "C_FindObjectsInit"},
+		{"GetAttributeValue", 1, pkcs11.CKR_DEVICE_ERROR, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR), "CKA_MODULUS"},
+		{"Sign", 1, pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, pkcs11.Error(pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED), "signing a probe"},
+	} {
+		f := newFaulty(t, map[string]mishap{row.function: func(n int, do func() error) error {
+			if n == row.call {
+				return pkcs11.Error(row.rv)
+			}
+			return do()
+		}})
+		_, err := f.opens(t.Context(), token)
+		wantError(t, err, row.sentinel, fault.TokenUnavailable, "opening token", row.words)
+	}
+}
+
 func TestSlotsThatErrArePassedOver(t *testing.T) {
 	token := softhsmtest.New(t)
-	f := newFaulty(t, map[string]mishap{"GetTokenInfo": func(n int, do func() error) error {
-		if n > 1 { // the second slot is the empty one
-			return errors.Join(do(), pkcs11.Error(pkcs11.CKR_TOKEN_NOT_RECOGNIZED))
-		}
-		return do()
-	}})
+	twin := *token
+	twin.Config.TokenLabel = "twin" // in the second slot, before the free one
+	initialise(t, &twin)
+	f := newFaulty(t, nil)
+	f.broken = token.Config.TokenLabel
 	_, err := f.opens(t.Context(), token)
-	wantError(t, err, pkcs11.Error(pkcs11.CKR_TOKEN_NOT_RECOGNIZED), fault.TokenUnavailable, "logging in")
-	f.set("GetTokenInfo", nil)
-	if f.count("Finalize") != 1 {
-		t.Error("the module was left initialised")
-	}
+	wantError(t, err, hsm.ErrNoToken, fault.TokenUnavailable, `label "twin"`, "CKR_TOKEN_NOT_RECOGNIZED")
+	f = newFaulty(t, nil)
+	f.broken = token.Config.TokenLabel
+	_, err = f.opens(t.Context(), &twin)
+	wantError(t, err, hsm.ErrNoKey, fault.TokenUnavailable, "no RSA private key") // found, and logged in
 }
 
 func TestOpenWantsNoMoreSessionsThanTheTokenAllows(t *testing.T) {
@@ -338,13 +266,4 @@ func TestOpenWantsNoMoreSessionsThanTheTokenAllows(t *testing.T) {
 			closeToken(t, open)
 		}
 	}
-}
-
-func readFile(t testing.TB, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }

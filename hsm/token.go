@@ -16,8 +16,10 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 )
 
-// probeInterval is how often a token out of order is asked whether it can sign again.
-const probeInterval = time.Second
+const (
+	probeInterval = time.Second // between questions to a token out of order whether it can sign again
+	stallTime     = time.Second // without any answer, while all sessions are abandoned: the token hangs
+)
 
 // Token signs with one key in one token. All its methods are safe for
 // concurrent use.
@@ -30,8 +32,10 @@ type Token struct {
 	workers   sync.WaitGroup
 	abandoned atomic.Int64
 
-	failure atomic.Pointer[error] // why the last request could not be signed, nil when it was
-	failing chan struct{}         // wakes watch
+	opened   time.Time
+	answered atomic.Int64          // when the token last answered, in nanoseconds after opened
+	failure  atomic.Pointer[error] // why the last request could not be signed, nil when it was
+	failing  chan struct{}         // wakes watch
 
 	life   context.Context // ends with Close
 	end    context.CancelFunc
@@ -98,6 +102,7 @@ func begin(ctx context.Context, config Config, certificate *x509.Certificate, lo
 		module:   m,
 		keeper:   &keeper{slot: s, public: public, turn: make(chan struct{}, 1)},
 		requests: make(chan *request),
+		opened:   time.Now(),
 		failing:  make(chan struct{}, 1),
 		closed:   make(chan struct{}),
 	}
@@ -155,9 +160,10 @@ func (t *Token) Sessions() int { return len(t.pool) }
 func (t *Token) Abandoned() int { return int(t.abandoned.Load()) }
 
 // Ready returns nil when the token can sign as far as is known: it is open, the
-// last request that the token answered was signed, and not all sessions are
-// abandoned. Else it says why not. It does not block. A token that is not ready
-// is probed every second and becomes ready by itself, unless its PIN was refused.
+// last request that the token answered was signed, and it has not stalled, with
+// all sessions abandoned and no answer for a second. Else it says why not. It
+// does not block. A token that is not ready is probed every second and becomes
+// ready by itself, unless its PIN was refused.
 func (t *Token) Ready() error {
 	if t.life.Err() != nil {
 		return withKind(ErrClosed)
@@ -165,7 +171,8 @@ func (t *Token) Ready() error {
 	if failure := t.failure.Load(); failure != nil {
 		return withKind(*failure)
 	}
-	if n := t.Abandoned(); n >= t.Sessions() {
+	silence := time.Since(t.opened) - time.Duration(t.answered.Load())
+	if n := t.Abandoned(); n >= t.Sessions() && silence >= stallTime {
 		return fault.New(fault.TokenUnavailable, "all %d sessions are in calls that do not return", n)
 	}
 	return nil
@@ -173,6 +180,7 @@ func (t *Token) Ready() error {
 
 // note takes down how a request ended, for Ready.
 func (t *Token) note(err error) {
+	t.answered.Store(int64(time.Since(t.opened)))
 	switch {
 	case err == nil:
 		if t.failure.Load() != nil {

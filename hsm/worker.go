@@ -34,14 +34,13 @@ func (w *worker) run() {
 func (w *worker) serve(r *request) {
 	signature, err := w.sign(r)
 	w.token.note(err)
-	switch {
-	case !r.settled.CompareAndSwap(false, true): // the caller has left, and has counted us
-		w.broken = true
-	case w.broken:
-		w.token.abandoned.Add(1)
-		fallthrough
-	default:
+	if r.settled.CompareAndSwap(false, true) {
+		if w.broken {
+			w.token.abandoned.Add(1)
+		}
 		r.done <- outcome{signature, err}
+	} else {
+		w.broken = true // the caller has left, and counted the call
 	}
 	if w.broken {
 		_ = w.replace(w.token.life) // the next request tries again, and says what is wrong
