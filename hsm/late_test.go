@@ -207,3 +207,35 @@ func TestOpenGivesUpWithItsContext(t *testing.T) {
 		})
 	}
 }
+
+// TestCallersMayLeaveAtAnyMoment: each gets a right signature or is told that it
+// left, and the sessions are whole afterwards.
+func TestCallersMayLeaveAtAnyMoment(t *testing.T) {
+	token := softhsmtest.New(t)
+	token.Config.Sessions = 3
+	synctest.Test(t, func(t *testing.T) {
+		f, open := faultyToken(t, token)
+		errs := make(chan error)
+		for range 16 {
+			go func() {
+				for range 25 {
+					ctx, cancel := context.WithCancel(t.Context())
+					go cancel()
+					errs <- trySign(ctx, open, token.Public)
+				}
+			}()
+		}
+		left := 0
+		for range 16 * 25 {
+			if err := <-errs; err != nil {
+				wantError(t, err, context.Canceled, fault.Canceled)
+				left++
+			}
+		}
+		if left == 0 {
+			t.Error("nobody left")
+		}
+		wantWhole(t, f, open, token)
+		closeToken(t, open)
+	})
+}

@@ -237,10 +237,9 @@ func (t *Token) probe(ctx context.Context) {
 // finalises the module if no other Token uses it. Requests that wait for a
 // session fail with [ErrClosed].
 //
-// When ctx ends first Close returns an error that says how many calls are still
-// running. The module is then left as it is, because C_Finalize under a running
-// call crashes the process; should the calls return, closing goes on by itself.
-// Close may be called again, to wait longer.
+// When ctx ends first Close returns an error, and the module is left as it is,
+// because C_Finalize under a running call crashes the process. Should the calls
+// return, closing goes on by itself; Close may be called again, to wait for that.
 func (t *Token) Close(ctx context.Context) error {
 	t.once.Do(func() {
 		t.end()
@@ -254,7 +253,7 @@ func (t *Token) Close(ctx context.Context) error {
 	case <-t.closed:
 		return withKind(t.err)
 	case <-ctx.Done():
-		return withKind(fmt.Errorf("closing token %s: the library has not come back, it is left as it is: %w",
+		return withKind(fmt.Errorf("closing token %s: calls are still running in the library, which is left as it is: %w",
 			t.keeper.slot.config.tokenName(), ctx.Err()))
 	}
 }
