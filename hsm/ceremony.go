@@ -154,7 +154,7 @@ func (s slot) vacant(session pkcs11.SessionHandle) error {
 // before this returns: crypto11 and a Token cannot share a module.
 func generate(config Config, serial string, bits int) (err error) {
 	defer rescue(&err)
-	pin, err := ReadPIN(config.PINFile)
+	pin, err := config.readPIN()
 	if err != nil {
 		return err
 	}

@@ -40,8 +40,12 @@ type Config struct {
 
 	// PINFile is the path of the file that holds the user PIN and nothing else
 	// (one trailing newline is dropped). No default. It must be a regular file
-	// that neither group nor others can read. It is read at each login and not kept.
+	// that neither group nor others can read. It is read at each login and not
+	// kept. "$CREDENTIALS_DIRECTORY/NAME" is the credential NAME that systemd gives
+	// the service.
 	PINFile string `yaml:"pin_file"`
+
+	pin PIN // in place of PINFile, see [Config.WithPIN]
 
 	// KeyLabel and KeyID (hexadecimal) name the private key by CKA_LABEL and
 	// CKA_ID: at least one is needed, and both must fit when both are given. No
@@ -73,7 +77,7 @@ func (c Config) Validate() error {
 	add(c.TokenLabel == "" && c.TokenSerial == "", "label: missing: give the token's label or its serial")
 	add(len(c.TokenLabel) > maxLabel, "label: %d bytes, at most %d", len(c.TokenLabel), maxLabel)
 	add(len(c.TokenSerial) > maxSerial, "serial: %d bytes, at most %d", len(c.TokenSerial), maxSerial)
-	add(c.PINFile == "", "pin_file: missing: give the path of the file that holds the user PIN")
+	add(c.PINFile == "" && c.pin.empty(), "pin_file: missing: give the path of the file that holds the user PIN")
 	add(c.KeyLabel == "" && c.KeyID == "", "key_label: missing: give the key's label or its ID (key_id)")
 	_, err := hex.DecodeString(c.KeyID)
 	add(err != nil, "key_id: %q is not hexadecimal", c.KeyID)
@@ -89,7 +93,7 @@ func (c Config) Check() error {
 	if c.Module != "" {
 		faults = append(faults, c.checkModule())
 	}
-	if c.PINFile != "" {
+	if c.PINFile != "" && c.pin.empty() {
 		file, err := openPIN(c.PINFile)
 		if err == nil {
 			err = file.Close()

@@ -26,7 +26,8 @@ type PIN struct {
 func NewPIN(b []byte) PIN { return PIN{secret: func() *[]byte { return &b }} }
 
 // ReadPIN reads a PIN from a file, which must be a regular one that neither
-// group nor others can read. One trailing newline is dropped. The caller wipes it.
+// group nor others can read, or a systemd credential ([IsCredential]). One
+// trailing newline is dropped. The caller wipes it.
 func ReadPIN(path string) (PIN, error) {
 	file, err := openPIN(path)
 	if err != nil {
@@ -51,8 +52,12 @@ func ReadPIN(path string) (PIN, error) {
 
 // openPIN opens a PIN file whose mode keeps it secret.
 func openPIN(path string) (*os.File, error) {
+	located, forbidden, err := locatePIN(path)
+	if err != nil {
+		return nil, err
+	}
 	// Without O_NONBLOCK a FIFO would hold us here.
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	file, err := os.OpenFile(located, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +66,7 @@ func openPIN(path string) (*os.File, error) {
 	case err != nil:
 	case !info.Mode().IsRegular():
 		err = fmt.Errorf("PIN file %s: not a regular file", path)
-	case info.Mode().Perm()&0o077 != 0:
+	case info.Mode().Perm()&forbidden != 0:
 		err = fmt.Errorf("PIN file %s: its mode is %#o, so others than its owner have access: run chmod 600 on it",
 			path, info.Mode().Perm())
 	default:

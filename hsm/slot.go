@@ -93,7 +93,7 @@ func (s slot) login(session pkcs11.SessionHandle) error {
 		return fmt.Errorf("%w: the token says that one more wrong PIN locks it, so none was tried: "+
 			"log in once with the vendor's tool and the right PIN", ErrPINLocked)
 	}
-	pin, err := ReadPIN(s.config.PINFile)
+	pin, err := s.config.readPIN()
 	if err != nil {
 		return err
 	}
@@ -103,8 +103,8 @@ func (s slot) login(session pkcs11.SessionHandle) error {
 	case err == nil, errors.Is(err, pkcs11.Error(pkcs11.CKR_USER_ALREADY_LOGGED_IN)):
 		return nil
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)):
-		return fmt.Errorf("%w: the token refused the PIN in %s; it was tried once and will not be tried again; %s: %w",
-			ErrPINIncorrect, s.config.PINFile, s.tries(info.Flags), called("C_Login", err))
+		return fmt.Errorf("%w: the token refused the PIN %s; it was tried once and will not be tried again; %s: %w",
+			ErrPINIncorrect, s.config.pinSource(), s.tries(info.Flags), called("C_Login", err))
 	case errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_LOCKED)):
 		return fmt.Errorf("%w: the security officer must set a new one: %w", ErrPINLocked, called("C_Login", err))
 	}

@@ -140,7 +140,7 @@ func faultsOf(path string, err error) (named []error) {
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
 	for _, path := range []*string{&s.Policy, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile} {
-		if *path != "" && !filepath.IsAbs(*path) {
+		if *path != "" && !filepath.IsAbs(*path) && !hsm.IsCredential(*path) {
 			*path = filepath.Join(folder, *path)
 		}
 	}
