@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/roamsign/roamsign/internal/command"
@@ -84,7 +85,9 @@ func (d *dev) check(args []string) error {
 		}
 	}
 	var err error
-	d.dir, err = filepath.Abs(d.dir)
+	if d.dir, err = filepath.Abs(d.dir); err == nil && strings.ContainsAny(d.dir, "#\r\n") {
+		return command.Usagef("--dir: %q: SoftHSM2's configuration can name no folder with # or a line break in its path", d.dir)
+	}
 	return err
 }
 
