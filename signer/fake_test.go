@@ -46,6 +46,9 @@ var (
 	isAway       way = func(context.Context, *fakeKey, [32]byte) ([]byte, error) {
 		return nil, fault.New(fault.TokenUnavailable, "signing with key \"k\": CKR_DEVICE_ERROR")
 	}
+	seesItself way = func(context.Context, *fakeKey, [32]byte) ([]byte, error) {
+		return nil, fault.New(fault.SignatureWrong, "secret detail of the token")
+	}
 	breaks way = func(context.Context, *fakeKey, [32]byte) ([]byte, error) {
 		return nil, errors.New("secret detail of the token")
 	}

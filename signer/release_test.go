@@ -11,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 )
 
@@ -27,6 +29,7 @@ var faults = []struct {
 	{"without DigestInfo", withoutDigestInfo, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"PSS", withPSS, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"nothing", givesNothing, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"wrong as the token's owner saw", seesItself, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"away", isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
 	{"broken", breaks, codes.Internal, "INTERNAL"},
 	{"blames the caller", blamesTheCaller, codes.Internal, "INTERNAL"},
@@ -84,6 +87,9 @@ func TestWhatTheTokenGaveIsNeitherReleasedNorLogged(t *testing.T) {
 	_, err := r.as(erp).SignDigest(t.Context(), in)
 	checkRefused(t, "a flipped bit", err, codes.Unavailable, "SIGNATURE_WRONG")
 	line := r.journal.await(t, func(line map[string]any) bool { return line["outcome"] == "SIGNATURE_WRONG" })
+	if retry := toldBy(t, err).Retry; retry <= 0 {
+		t.Errorf("retry: got %v, want a while", retry)
+	}
 	if line["level"] != "ERROR" {
 		t.Errorf("level of a wrong signature: got %v, want ERROR", line["level"])
 	}
@@ -107,5 +113,15 @@ func TestAPanicOfTheKeyIsAFailedSignature(t *testing.T) {
 	checkRefused(t, "a panic", err, codes.Internal, "INTERNAL")
 	if q := r.server.queue; len(q.sessions) != 0 || q.cost != 0 {
 		t.Errorf("queue: got %d sessions in use and a cost of %v, want it as before", len(q.sessions), q.cost)
+	}
+}
+
+func TestNothingIsSignedWithoutAGrant(t *testing.T) {
+	r := start(t, setting{})
+	if released, err := r.server.sign(t.Context(), policy.Grant{}, [32]byte{}); kindOf(err) != fault.NotAllowed || released != nil {
+		t.Errorf("got %x, %v, want NOT_ALLOWED", released, err)
+	}
+	if n := r.key.used(); n != 0 {
+		t.Errorf("the key was used %d times, want never", n)
 	}
 }

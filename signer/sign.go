@@ -94,7 +94,10 @@ func (c *certificate) usable(grant policy.Grant, now time.Time) error {
 // verify makes a signature of what the key gave, if it is one.
 func (c *certificate) verify(digest [32]byte, raw []byte) (signature, error) {
 	if err := rsa.VerifyPKCS1v15(c.public, crypto.SHA256, digest[:], raw); err != nil {
-		return nil, fault.New(fault.SignatureWrong, "verifying the signature under the certificate: %w", err)
+		return nil, &fault.Error{
+			Kind: fault.SignatureWrong, RetryAfter: time.Second,
+			Err: fmt.Errorf("verifying the signature under the certificate: %w", err),
+		}
 	}
 	return raw, nil
 }
@@ -104,7 +107,7 @@ func (c *certificate) verify(digest [32]byte, raw []byte) (signature, error) {
 func keyFault(err error) error {
 	err = fmt.Errorf("signing: %w", err)
 	switch kindOf(err) {
-	case fault.TokenUnavailable, fault.Overloaded, fault.Canceled, fault.DeadlineExceeded:
+	case fault.TokenUnavailable, fault.SignatureWrong, fault.Overloaded, fault.Canceled, fault.DeadlineExceeded:
 		return err
 	default:
 		return fault.Wrap(fault.Internal, err)

@@ -30,8 +30,9 @@ import (
 type Key interface {
 	// SignDigest returns the RSASSA-PKCS1-v1_5 signature over a SHA-256 digest
 	// (RFC 8017, section 8.2). It blocks no longer than ctx allows. Errors carry
-	// a kind of package fault: TokenUnavailable where waiting may help. The
-	// result is not trusted: the caller verifies it.
+	// a kind of package fault: TokenUnavailable (with RetryAfter, unless only
+	// people can help), SignatureWrong, Overloaded, or a context's. The result is
+	// not trusted: the caller verifies it.
 	SignDigest(ctx context.Context, digest [32]byte) ([]byte, error)
 
 	// Ready returns nil when SignDigest can be expected to work, else why not.

@@ -24,8 +24,9 @@ const domain = "roamsign"
 type answer struct {
 	code     codes.Code
 	sentence string
-	// retry is when to try again, unless the error says; 0: waiting is no help.
-	retry time.Duration
+	// wait lets the error's RetryAfter through: waiting may help with this kind.
+	// An error that has none stays without, since only people can help.
+	wait bool
 	// tell puts the error's own text in the sentence's place. It is for kinds
 	// that speak of nothing but what the caller itself sent.
 	tell bool
@@ -42,9 +43,9 @@ var answers = map[fault.Kind]answer{
 	fault.CertificateRotated:  {code: codes.FailedPrecondition, sentence: "built for another certificate: fetch the current one and build again"},
 	fault.CertificateExpired:  {code: codes.FailedPrecondition, sentence: "the signing certificate is not valid now"},
 	fault.TaxpayerMismatch:    {code: codes.FailedPrecondition, sentence: "the document names another taxpayer than the request"},
-	fault.Overloaded:          {code: codes.ResourceExhausted, sentence: "too much is waiting for the token", retry: time.Second},
-	fault.TokenUnavailable:    {code: codes.Unavailable, sentence: "the token does not answer", retry: time.Second},
-	fault.SignatureWrong:      {code: codes.Unavailable, sentence: "the token gave a wrong signature, which was not released", retry: time.Second},
+	fault.Overloaded:          {code: codes.ResourceExhausted, sentence: "too much is waiting for the token", wait: true},
+	fault.TokenUnavailable:    {code: codes.Unavailable, sentence: "the token does not answer", wait: true},
+	fault.SignatureWrong:      {code: codes.Unavailable, sentence: "the token gave a wrong signature, which was not released", wait: true},
 	fault.Canceled:            {code: codes.Canceled, sentence: "the caller went away"},
 	fault.DeadlineExceeded:    {code: codes.DeadlineExceeded, sentence: "the deadline passed first"},
 }
@@ -81,13 +82,13 @@ func refuse(err error, id requestID) refusal {
 	if !known {
 		kind, told = fault.Internal, answers[fault.Internal]
 	}
-	r := refusal{kind: kind, code: told.code, message: told.sentence, retry: told.retry, metadata: map[string]string{}}
+	r := refusal{kind: kind, code: told.code, message: told.sentence, metadata: map[string]string{}}
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		maps.Copy(r.metadata, e.Metadata)
 		if told.tell {
 			r.message = clip(e.Error(), maxMessage)
 		}
-		if told.retry > 0 && e.RetryAfter > 0 {
+		if told.wait {
 			r.retry = e.RetryAfter
 		}
 	}

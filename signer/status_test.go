@@ -70,8 +70,8 @@ func TestEveryKindHasItsAnswer(t *testing.T) {
 		if (a.sentence == "") != a.tell {
 			t.Errorf("%v: sentence %q and tell %v, want exactly one", kind, a.sentence, a.tell)
 		}
-		if (a.retry > 0) != waiting[kind] {
-			t.Errorf("%v: retry %v, want one: %v", kind, a.retry, waiting[kind])
+		if a.wait != waiting[kind] {
+			t.Errorf("%v: wait %v, want %v", kind, a.wait, waiting[kind])
 		}
 	}
 }
@@ -127,11 +127,11 @@ func TestWhatCallersLearnOfErrors(t *testing.T) {
 			told{codes.InvalidArgument, "INVALID_REQUEST", domain, "tin: it is empty", map[string]string{"request_id": "r1"}, 0},
 		},
 		{
-			"a wait of the usual length", fault.Wrap(fault.TokenUnavailable, inner), "r1",
-			told{codes.Unavailable, "TOKEN_UNAVAILABLE", domain, "the token does not answer", map[string]string{"request_id": "r1"}, time.Second},
+			"no wait, since only people can help", fault.Wrap(fault.TokenUnavailable, inner), "r1",
+			told{codes.Unavailable, "TOKEN_UNAVAILABLE", domain, "the token does not answer", map[string]string{"request_id": "r1"}, 0},
 		},
 		{
-			"a wait of its own length, deep inside",
+			"a wait, told deep inside",
 			fmt.Errorf("signing: %w", &fault.Error{Kind: fault.Overloaded, RetryAfter: 3 * time.Second, Err: inner}), "r1",
 			told{codes.ResourceExhausted, "OVERLOADED", domain, "too much is waiting for the token", map[string]string{"request_id": "r1"}, 3 * time.Second},
 		},
@@ -154,7 +154,7 @@ func TestWhatCallersLearnOfErrors(t *testing.T) {
 		},
 		{
 			"a kind attached to a context's error", fault.Wrap(fault.TokenUnavailable, context.DeadlineExceeded), "r1",
-			told{codes.Unavailable, "TOKEN_UNAVAILABLE", domain, "the token does not answer", map[string]string{"request_id": "r1"}, time.Second},
+			told{codes.Unavailable, "TOKEN_UNAVAILABLE", domain, "the token does not answer", map[string]string{"request_id": "r1"}, 0},
 		},
 		{
 			"a kind that nobody knows", fault.Wrap(fault.Kind(200), inner), "r1",
@@ -169,7 +169,7 @@ func TestWhatCallersLearnOfErrors(t *testing.T) {
 
 func TestItemsAreToldWhatSingleCallsAre(t *testing.T) {
 	for _, kind := range fault.Kinds() {
-		r := refuse(&fault.Error{Kind: kind, Metadata: map[string]string{"k": "v"}, Err: errors.New("why")}, "r1")
+		r := refuse(&fault.Error{Kind: kind, RetryAfter: time.Minute, Metadata: map[string]string{"k": "v"}, Err: errors.New("why")}, "r1")
 		whole, item := toldBy(t, r.status()), r.item()
 		got := told{codes.Code(item.GetCode()), item.GetReason(), domain, item.GetMessage(), item.GetMetadata(), item.GetRetryDelay().AsDuration()}
 		if diff := cmp.Diff(whole, got); diff != "" {
