@@ -58,6 +58,11 @@ func TestGenerateKeyOverwritesNothing(t *testing.T) {
 		_, err := hsm.GenerateKey(t.Context(), config, 2048)
 		wantError(t, err, hsm.ErrKeyExists, fault.TokenUnavailable, token.Config.KeyLabel, token.Config.KeyID)
 	}
+	half := token.Config
+	half.KeyLabel, half.KeyID = "half", "0304" // of a key without a public half, which crypto11 does not see
+	importKey(t, token, newRSA(t), half.KeyLabel, []byte{3, 4})
+	_, err := hsm.GenerateKey(t.Context(), half, 2048)
+	wantError(t, err, hsm.ErrKeyExists, fault.TokenUnavailable, "half", "0304")
 	public, err := hsm.PublicKey(t.Context(), token.Config)
 	if err != nil || !public.Equal(token.Public) {
 		t.Errorf("got another key (%v) than before", err)

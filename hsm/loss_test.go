@@ -225,6 +225,10 @@ func TestTokenAwayAndBack(t *testing.T) {
 		f.set("SignInit", nil)
 		f.set("OpenSession", nil)
 		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := open.Ready(); err != nil {
+			t.Errorf("got %v, want ready a second after its return", err)
+		}
 		wantWhole(t, f, open, token)
 		closeToken(t, open)
 	})
