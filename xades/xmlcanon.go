@@ -72,15 +72,19 @@ func (c *canon) begin() {
 // in scope, so that what follows stands by itself.
 func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
 	outer := s.open[len(s.open)-1].mark
+	if s.open[len(s.open)-1].preserves {
+		c.differs |= spacePreserved
+	}
+	if s.tag != nil && !apex && override == nil && inOrder(s.attrs) {
+		c.out = append(c.out, s.tag...)
+		return
+	}
 	c.declares, c.plainly = c.declares[:0], c.plainly[:0]
 	for i := range s.attrs {
 		a := &s.attrs[i]
 		switch {
 		case !a.declares:
 			c.plainly = append(c.plainly, a)
-			if string(a.name.full) == "xml:space" && string(a.raw) == "preserve" {
-				c.differs |= spacePreserved
-			}
 		case !apex && !superfluous(s, outer, a):
 			c.declares = append(c.declares, a)
 		}
@@ -103,6 +107,17 @@ func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
 		c.attribute(a)
 	}
 	c.out = append(c.out, '>')
+}
+
+// inOrder tells whether attributes, none of them a declaration, stand in the order
+// of canonical XML.
+func inOrder(attrs []attribute) bool {
+	for i := range attrs {
+		if attrs[i].declares || i > 0 && byNamespaceThenName(&attrs[i-1], &attrs[i]) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // superfluous tells whether the parent says the same as this declaration.
@@ -160,10 +175,13 @@ func (c *canon) attribute(a *attribute) {
 	c.out = append(c.out, '"')
 }
 
-func (c *canon) end(name qname) {
-	c.out = append(c.out, '<', '/')
-	c.out = append(c.out, name.full...)
-	c.out = append(c.out, '>')
+// end writes the scanner's end tag.
+func (c *canon) end(s *xmlScanner) {
+	if s.tag != nil {
+		c.out = append(c.out, s.tag...)
+		return
+	}
+	c.out = append(append(append(c.out, "</"...), s.name.full...), '>')
 }
 
 // text writes a literal run.

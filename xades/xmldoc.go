@@ -98,6 +98,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	r.doc.supplierAt = -1
 	r.kept.keepBlanks = options.keepBlanks
 	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
+	r.expect(24)
 	for {
 		if err := r.scanner.next(); err != nil {
 			return nil, err
@@ -115,6 +116,13 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	r.kept.boundary()
 	r.doc.canonical, r.doc.differs = r.kept.out, r.kept.differs
 	return &r.doc, nil
+}
+
+// expect makes room for a document of ordinary shape: so many elements deep.
+func (r *xmlReader) expect(depth int) {
+	s := &r.scanner
+	s.open, r.roles = make([]openElement, 0, depth), make([]role, 0, depth)
+	s.attrs, s.ns.bound = make([]attribute, 0, depth/2), make([]binding, 0, depth/2)
 }
 
 // current is the output that the scanner's position belongs to.
@@ -253,11 +261,11 @@ func (r *xmlReader) end() {
 	r.roles = r.roles[:len(r.roles)-1]
 	if r.blockAt == 0 {
 		r.value(is)
-		r.kept.end(s.name)
+		r.kept.end(s)
 		r.valueAt = -1 // its parent has an element in it: no value
 		return
 	}
-	r.block.end(s.name)
+	r.block.end(s)
 	r.outer.end(s, r.propsAt > 0)
 	if depth == r.propsAt {
 		r.propsAt = 0
@@ -279,6 +287,9 @@ func (r *xmlReader) role() role {
 		return roleRoot
 	}
 	parent := r.roles[len(r.roles)-1]
+	if parent == roleNone {
+		return roleNone
+	}
 	local := string(s.name.local())
 	switch string(s.uri) {
 	case nsCBC:
@@ -345,7 +356,7 @@ func (r *xmlReader) override(is role) *attribute {
 func (r *xmlReader) attr(name string) string {
 	for i := range r.scanner.attrs {
 		if a := &r.scanner.attrs[i]; !a.declares && string(a.name.full) == name {
-			return string(attributeValue(nil, a.raw))
+			return string(a.value())
 		}
 	}
 	return ""
@@ -392,6 +403,9 @@ func trimBlanks(text []byte) string { return string(bytes.Trim(text, " \t\r\n"))
 
 // unescape resolves the references of canonical text and leaves all else alone.
 func unescape(text []byte) []byte {
+	if bytes.IndexByte(text, '&') < 0 {
+		return text
+	}
 	var out []byte
 	for {
 		at := bytes.IndexByte(text, '&')

@@ -68,6 +68,9 @@ func (s *xmlScanner) instruction() error {
 }
 
 func (s *xmlScanner) xmlDecl(decl []byte) error {
+	if string(decl) == `<?xml version="1.0" encoding="UTF-8"?>` {
+		return nil // the usual one, known to match
+	}
 	m := xmlDeclaration.FindSubmatch(decl)
 	if m == nil {
 		return s.fault(0, "the XML declaration is not well-formed; write <?xml version=\"1.0\" encoding=\"UTF-8\"?> or leave it out")

@@ -53,6 +53,14 @@ type attribute struct {
 	uri      []byte // the name's namespace; for a declaration, the one declared
 }
 
+// value is the attribute's value, normalized.
+func (a *attribute) value() []byte {
+	if a.plain {
+		return a.raw
+	}
+	return attributeValue(nil, a.raw)
+}
+
 func (a *attribute) declared() []byte { // the prefix that a declaration binds
 	if a.name.colon == 0 {
 		return nil
@@ -73,6 +81,7 @@ type xmlScanner struct {
 	uri        []byte // namespace of the element that starts or ends
 	attrs      []attribute
 	selfClosed bool
+	tag        []byte // the tag, if it stands as canonical XML would have it but for the order of attributes
 	raw        []byte
 	plain      bool // tokText: raw is its own canonical form
 	inked      bool // tokText, tokCDATA: raw has a character that is no literal blank
@@ -109,7 +118,7 @@ func position(src []byte, at int) string {
 func (s *xmlScanner) next() error {
 	if s.endFollow {
 		s.endFollow = false
-		s.kind = tokEnd
+		s.kind, s.tag = tokEnd, nil
 		s.close()
 		return nil
 	}
@@ -147,16 +156,14 @@ func (s *xmlScanner) end() error {
 // text reads one literal run, up to the next markup.
 func (s *xmlScanner) text() error {
 	start := s.pos
-	plain, inked, references := true, false, false
+	plain, references := true, false
 	src, i := s.src, s.pos
-	for i < len(src) && src[i] != '<' {
-		class := xmlClass[src[i]]
-		if class&inBlank == 0 {
-			inked = true
-		}
-		if class&inText != 0 {
+	for {
+		for i < len(src) && xmlClass[src[i]]&inText != 0 {
 			i++
-			continue
+		}
+		if i == len(src) || src[i] == '<' {
+			break
 		}
 		switch c := src[i]; {
 		case c == '&':
@@ -183,11 +190,11 @@ func (s *xmlScanner) text() error {
 			i += size
 		}
 	}
-	if len(s.open) == 0 && inked {
+	s.kind, s.raw, s.pos = tokText, src[start:i], i
+	s.plain, s.references, s.inked = plain, references, !allBlank(s.raw)
+	if len(s.open) == 0 && s.inked {
 		return s.fault(start, "text outside the root element")
 	}
-	s.kind, s.raw, s.pos = tokText, src[start:i], i
-	s.plain, s.inked, s.references = plain, inked, references
 	return nil
 }
 

@@ -8,39 +8,46 @@ import (
 )
 
 // qualified reads a qualified name at i and gives the offset after it.
-func (s *xmlScanner) qualified(i int) (qname, int, error) {
-	start, colon := i, 0
-	src := s.src
-	begin := true // a name part begins here
-	for i < len(src) {
-		c := src[i]
-		switch {
-		case c < utf8.RuneSelf && (xmlClass[c]&atStart != 0 || !begin && xmlClass[c]&inName != 0):
-			i++
-			begin = false
-		case c == ':' && !begin && colon == 0:
-			colon = i - start
-			i++
-			begin = true
-		case c >= utf8.RuneSelf:
-			r, size := utf8.DecodeRune(src[i:])
-			if begin && !nameStart(r) || !nameChar(r) || r == utf8.RuneError && size == 1 {
-				return qname{}, 0, s.fault(i, "U+%04X where a name is expected", r)
-			}
-			i += size
-			begin = false
-		default:
-			goto done
+func (s *xmlScanner) qualified(i int) (name qname, end int, err error) {
+	if end, err = s.part(i); err != nil {
+		return qname{}, 0, err
+	}
+	if end < len(s.src) && s.src[end] == ':' {
+		name.colon = end - i
+		if end, err = s.part(end + 1); err != nil {
+			return qname{}, 0, err
 		}
 	}
-done:
-	if begin {
-		return qname{}, 0, s.fault(i, "a name is expected here")
+	if end-i > maxName {
+		return qname{}, 0, s.fault(i, "a name of over %d bytes", maxName)
 	}
-	if i-start > maxName {
-		return qname{}, 0, s.fault(start, "a name of over %d bytes", maxName)
+	name.full = s.src[i:end]
+	return name, end, nil
+}
+
+// part reads a part of a qualified name: what has no colon in it.
+func (s *xmlScanner) part(i int) (end int, err error) {
+	src, start := s.src, i
+	if i < len(src) && xmlClass[src[i]]&atStart != 0 {
+		i++
 	}
-	return qname{full: src[start:i], colon: colon}, i, nil
+	for {
+		for i > start && i < len(src) && xmlClass[src[i]]&inName != 0 {
+			i++
+		}
+		if i == len(src) || src[i] < utf8.RuneSelf {
+			break
+		}
+		r, size := utf8.DecodeRune(src[i:])
+		if i == start && !nameStart(r) || !nameChar(r) || r == utf8.RuneError && size == 1 {
+			return 0, s.fault(i, "U+%04X where a name is expected", r)
+		}
+		i += size
+	}
+	if i == start {
+		return 0, s.fault(i, "a name is expected here")
+	}
+	return i, nil
 }
 
 // skipBlanks gives the offset of the next byte that is no blank.
@@ -62,9 +69,9 @@ func (s *xmlScanner) startTag() error {
 	if err != nil {
 		return err
 	}
-	mark := s.ns.mark()
+	mark, start := s.ns.mark(), s.pos
 	s.attrs = s.attrs[:0]
-	i, err = s.attributes(i)
+	i, exact, err := s.attributes(i)
 	if err != nil {
 		return err
 	}
@@ -72,7 +79,10 @@ func (s *xmlScanner) startTag() error {
 		return err
 	}
 	s.rootSeen = true
-	s.kind, s.name, s.pos, s.endFollow = tokStart, name, i, s.selfClosed
+	s.kind, s.name, s.pos, s.endFollow, s.tag = tokStart, name, i, s.selfClosed, nil
+	if exact {
+		s.tag = s.src[start:i]
+	}
 	s.open = append(s.open, openElement{name: name, uri: s.uri, mark: mark, preserves: s.preserves()})
 	return nil
 }
@@ -82,41 +92,46 @@ func (s *xmlScanner) startTag() error {
 func (s *xmlScanner) preserves() bool {
 	for i := range s.attrs {
 		if a := &s.attrs[i]; string(a.name.full) == "xml:space" {
-			return string(attributeValue(nil, a.raw)) == "preserve"
+			return string(a.value()) == "preserve"
 		}
 	}
 	return len(s.open) > 0 && s.open[len(s.open)-1].preserves
 }
 
-// attributes reads up to and with the > that ends the tag.
-func (s *xmlScanner) attributes(i int) (int, error) {
+// attributes reads up to and with the > that ends the tag. The tag is exact if
+// there is nothing in it that canonical XML writes otherwise.
+func (s *xmlScanner) attributes(i int) (end int, exact bool, err error) {
+	exact = true
 	for {
 		before := i
 		i = s.skipBlanks(i)
 		if i >= len(s.src) {
-			return 0, s.fault(i, "the document ends within a tag; it is truncated")
+			return 0, false, s.fault(i, "the document ends within a tag; it is truncated")
 		}
 		switch s.src[i] {
 		case '>':
 			s.selfClosed = false
-			return i + 1, nil
+			return i + 1, exact && i == before, nil
 		case '/':
 			if i+1 >= len(s.src) || s.src[i+1] != '>' {
-				return 0, s.fault(i, "/ in a tag without the > after it")
+				return 0, false, s.fault(i, "/ in a tag without the > after it")
 			}
 			s.selfClosed = true
-			return i + 2, nil
+			return i + 2, false, nil
 		}
 		if before == i {
-			return 0, s.fault(i, "a blank is missing before this attribute")
+			return 0, false, s.fault(i, "a blank is missing before this attribute")
 		}
 		if len(s.attrs) >= maxAttributes {
-			return 0, s.fault(i, "an element with over %d attributes", maxAttributes)
+			return 0, false, s.fault(i, "an element with over %d attributes", maxAttributes)
 		}
-		var err error
+		start := i
 		if i, err = s.attribute(i); err != nil {
-			return 0, err
+			return 0, false, err
 		}
+		a := &s.attrs[len(s.attrs)-1]
+		written := len(a.name.full) + len(`=""`) + len(a.raw)
+		exact = exact && a.plain && start == before+1 && s.src[before] == ' ' && i == start+written && s.src[i-1] == '"'
 	}
 }
 
@@ -184,10 +199,7 @@ func (s *xmlScanner) value(i int) (end int, plain bool, err error) {
 // declare binds the namespace that the attribute at i declares.
 func (s *xmlScanner) declare(a *attribute, i int) error {
 	a.declares = true
-	a.uri = a.raw
-	if !a.plain {
-		a.uri = attributeValue(nil, a.raw)
-	}
+	a.uri = a.value()
 	prefix := a.declared()
 	switch {
 	case string(prefix) == "xmlns":
@@ -211,18 +223,16 @@ func (s *xmlScanner) declare(a *attribute, i int) error {
 
 // absolute tells whether uri has a scheme (RFC 3986, section 3.1).
 func absolute(uri []byte) bool {
-	scheme, _, ok := strings.Cut(string(uri), ":")
-	if !ok || scheme == "" {
-		return false
-	}
-	for i := range len(scheme) {
-		c := scheme[i]
+	for i, c := range uri {
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (i == 0 || !strings.ContainsRune("0123456789+-.", rune(c))) {
+		switch {
+		case c == ':':
+			return i > 0
+		case !letter && (i == 0 || strings.IndexByte("0123456789+-.", c) < 0):
 			return false
 		}
 	}
-	return true
+	return false
 }
 
 // resolve gives the element and its attributes their namespaces, and refuses
@@ -296,6 +306,9 @@ func sameAttribute(a, b *attribute) bool {
 
 func (s *xmlScanner) endTag() error {
 	start := s.pos
+	if len(s.open) > 0 && s.endsExactly(s.open[len(s.open)-1].name.full) {
+		return nil
+	}
 	name, i, err := s.qualified(start + 2)
 	if err != nil {
 		return err
@@ -313,9 +326,21 @@ func (s *xmlScanner) endTag() error {
 	if top := s.open[len(s.open)-1].name; !bytes.Equal(top.full, name.full) {
 		return s.fault(start, "</%s> where </%s> is expected", name.full, top.full)
 	}
-	s.kind, s.pos = tokEnd, i+1
+	s.kind, s.pos, s.tag = tokEnd, i+1, nil
 	s.close()
 	return nil
+}
+
+// endsExactly reads the end tag of the innermost element, if it has no blanks.
+func (s *xmlScanner) endsExactly(name []byte) bool {
+	end := s.pos + len("</") + len(name)
+	if end >= len(s.src) || s.src[end] != '>' || string(s.src[s.pos+2:end]) != string(name) {
+		return false
+	}
+	s.tag = s.src[s.pos : end+1]
+	s.kind, s.pos = tokEnd, end+1
+	s.close()
+	return true
 }
 
 // close leaves the innermost element.

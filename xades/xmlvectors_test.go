@@ -69,10 +69,7 @@ func TestAnOfficialXMLBlockIsRebuiltFromItsOwnValues(t *testing.T) {
 			certificate: p.certificate, signature: p.signatureValue,
 		}
 		sameBytes(t, name+": the properties", xmlProps(v), p.props)
-		rebuilt, err := d.assemble(v)
-		if err != nil {
-			t.Fatal(err)
-		}
+		rebuilt := d.assemble(v)
 		for _, element := range []string{"UBLExtensions", "cac:Signature"} {
 			got, _ := cutElement(t, string(rebuilt), element)
 			want, _ := cutElement(t, string(source), element)
