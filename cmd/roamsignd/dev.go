@@ -131,7 +131,9 @@ func (d *dev) run(ctx context.Context, streams command.Streams) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(d.path(devReady)) }()
+	remove := func() { _ = os.Remove(d.path(devReady)) }
+	defer remove()
+	defer context.AfterFunc(ctx, remove)() // as soon as stopping begins, which may take a while
 	return s.serve(ctx, listener, streams.Err, func() error {
 		d.greet(streams.Out, address)
 		return writeFile(d.path(devReady), address+"\n", 0o600)

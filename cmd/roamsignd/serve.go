@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/roamsign/roamsign/signer"
+	"github.com/roamsign/roamsign/xades"
 )
 
 // The token's share of starting and stopping. A network HSM answers within
@@ -93,7 +95,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		err = ready()
 	}
 	if err == nil {
-		log.Info("serving", "address", listener.Addr().String(), "sessions", token.Sessions(), "certificate", s.chain[0].Subject.String(), "expires", s.chain[0].NotAfter)
+		log.Info("serving", "address", listener.Addr().String(), "sessions", token.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
 		err = server.Serve(ctx, listener)
 		log.Info("stopped")
 	}
@@ -105,6 +107,15 @@ func (s *setup) open(ctx context.Context) (*hsm.Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	return hsm.Open(ctx, s.Token, s.chain[0])
+}
+
+// subjectOf writes the certificate's subject as MyInvois documents write names.
+func subjectOf(certificate *x509.Certificate) string {
+	name, err := xades.Name(certificate.RawSubject)
+	if err != nil {
+		return certificate.Subject.String()
+	}
+	return name
 }
 
 func shut(token *hsm.Token) error {
