@@ -2,11 +2,9 @@ package xades
 
 import (
 	"crypto/x509"
-	"encoding/asn1"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -25,12 +23,6 @@ type VerifyOptions struct {
 	// organizationIdentifier (DS311) and serialNumber (DS312).
 	SubmitterTIN, SubmitterBRN string
 }
-
-// The elements of a subject that LHDN's certificate profile requires.
-const (
-	oidSerialNumber           = "2.5.4.5"  // BRN or NRIC
-	oidOrganizationIdentifier = "2.5.4.97" // TIN
-)
 
 // certificate reads the certificate of the signature block and judges it.
 func (v *verification) certificate() {
@@ -118,20 +110,11 @@ func (v *verification) chain() {
 }
 
 func (v *verification) subject() {
+	for _, d := range subjectDeviations(v.Certificate) {
+		v.fail(d.code, "%s", d.message)
+	}
 	brn := nameAttribute(v.Certificate.RawSubject, oidSerialNumber)
 	tin := nameAttribute(v.Certificate.RawSubject, oidOrganizationIdentifier)
-	if brn == "" {
-		v.fail("DS306", "the certificate's subject has no serialNumber (2.5.4.5), which holds the holder's BRN")
-	}
-	if tin == "" {
-		v.fail("DS307", "the certificate's subject has no organizationIdentifier (2.5.4.97), which holds the holder's TIN")
-	}
-	if brn != "" && !identifier(brn) {
-		v.fail("DS337", "the certificate's serialNumber (2.5.4.5) is %q; a registration number has letters, digits and hyphens only", brn)
-	}
-	if tin != "" && !identifier(tin) {
-		v.fail("DS338", "the certificate's organizationIdentifier (2.5.4.97) is %q; a TIN has letters and digits only", tin)
-	}
 	if want := v.options.SubmitterTIN; want != "" && tin != "" && tin != want {
 		v.fail("DS311", "the certificate belongs to TIN %s; the submitter's is %s", tin, want)
 	}
@@ -140,33 +123,9 @@ func (v *verification) subject() {
 	}
 }
 
-// identifier tells whether text can be a registration or tax number.
-func identifier(text string) bool {
-	for _, c := range text {
-		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && c != '-' {
-			return false
-		}
-	}
-	return len(text) <= 40
-}
-
-// documentSigning is the Extended Key Usage that LHDN's profile requires.
-var documentSigning = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 10, 3, 12}
-
-// profile warns where the certificate leaves LHDN's profile (SDK, signature
-// page, Certificate Profile). LHDN publishes no code for it.
+// profile warns where the certificate leaves LHDN's profile without a code.
 func (v *verification) profile() {
-	cert := v.Certificate
-	if cert.KeyUsage&x509.KeyUsageContentCommitment == 0 {
-		v.warn("", "the certificate's Key Usage lacks Non-Repudiation, which LHDN's profile requires")
-	}
-	if !slices.ContainsFunc(cert.UnknownExtKeyUsage, documentSigning.Equal) {
-		v.warn("", "the certificate's Extended Key Usage lacks Document Signing (%s), which LHDN's profile requires", documentSigning)
-	}
-	for _, element := range []struct{ oid, name string }{{"2.5.4.3", "CN"}, {"2.5.4.6", "C"}, {"2.5.4.10", "O"}} {
-		if nameAttribute(cert.RawSubject, element.oid) == "" {
-			v.warn("", "the certificate's subject has no %s, which LHDN's profile requires", element.name)
-		}
+	for _, d := range usageDeviations(v.Certificate) {
+		v.warn("", "%s", d.message)
 	}
 }
