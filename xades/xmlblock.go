@@ -47,10 +47,12 @@ func (w *xmlWriter) put(fixed, value string) {
 // form: the bytes that PropsDigest is taken over.
 func xmlProps(v *values) []byte {
 	const ds = ` xmlns:ds="` + nsDS + `"`
-	var w xmlWriter
+	w := make(xmlWriter, 0, 1200)
 	w.properties(v, ` xmlns:xades="`+nsXAdES+`"`, ds)
-	// In OuterXml a carriage return stands for itself.
-	return bytes.ReplaceAll(w, []byte("&#xD;"), []byte("\r"))
+	if !strings.Contains(v.issuer, "\r") {
+		return w
+	}
+	return bytes.ReplaceAll(w, []byte("&#xD;"), []byte("\r")) // OuterXml leaves carriage returns alone
 }
 
 // properties appends SignedProperties with these declarations: what the

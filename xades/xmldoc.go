@@ -11,7 +11,8 @@ const (
 	// maxBlocks is how many bytes the elements that the digest leaves out may
 	// have together, in canonical form: a signature has some 6 KB. Each of them
 	// is written out with every namespace in scope, and read into a tree.
-	maxBlocks = 64 << 10
+	maxBlocks   = 64 << 10
+	usualBlocks = 6 << 10
 	// maxNamed is how many names of a kind are kept for people to read.
 	maxNamed = 8
 )
@@ -78,8 +79,8 @@ type xmlReader struct {
 	kept    canon
 	block   canon
 	outer   outerXML
-	blocked int // bytes of the blocks read before
 	blockAt int // depth of the block being read; 0 where none is
+	begunAt int // where it begins in the output of all blocks
 	propsAt int // depth of the SignedProperties being read; 0 where none is
 
 	roles   []role // of the open elements
@@ -109,7 +110,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 		if err := r.token(); err != nil {
 			return nil, err
 		}
-		if r.blocked+len(r.block.out)+len(r.outer.out) > maxBlocks {
+		if len(r.block.out)+len(r.outer.out) > maxBlocks {
 			return nil, r.scanner.fault(r.scanner.pos, "UBLExtensions and cac:Signature of over %d bytes; a signature has some 6,000", maxBlocks)
 		}
 	}
@@ -177,7 +178,10 @@ func (r *xmlReader) start() error {
 	}
 	if r.blockAt == 0 && r.opensBlock() {
 		r.blockAt = depth
-		r.block.out = nil
+		r.begunAt = len(r.block.out)
+		if r.block.out == nil {
+			r.block.out = make([]byte, 0, min(usualBlocks, len(s.src)))
+		}
 		r.block.start(s, true, nil)
 		r.roles = append(r.roles, roleNone)
 		return nil
@@ -186,7 +190,7 @@ func (r *xmlReader) start() error {
 		r.block.start(s, false, nil)
 		if r.propsAt == 0 && string(s.name.local()) == "SignedProperties" && string(s.uri) == nsXAdES {
 			r.propsAt = depth
-			r.outer.reset()
+			r.outer.begin(len(s.src))
 		}
 		r.outer.start(s, r.propsAt > 0)
 		r.roles = append(r.roles, roleNone)
@@ -269,14 +273,11 @@ func (r *xmlReader) end() {
 	r.outer.end(s, r.propsAt > 0)
 	if depth == r.propsAt {
 		r.propsAt = 0
-		r.doc.props = append(r.doc.props, bytes.Clone(r.outer.out))
-		r.blocked += len(r.outer.out)
-		r.outer.reset()
+		r.doc.props = append(r.doc.props, r.outer.out[r.outer.begunAt:])
 	}
 	if depth == r.blockAt {
-		r.doc.blocks[len(r.doc.blocks)-1].canonical = r.block.out
-		r.blocked += len(r.block.out)
-		r.block.out, r.blockAt = nil, 0
+		r.doc.blocks[len(r.doc.blocks)-1].canonical = r.block.out[r.begunAt:]
+		r.blockAt = 0
 	}
 }
 

@@ -14,10 +14,11 @@ import (
 //
 // It follows XmlTextWriter, which keeps a stack of the namespaces it knows of.
 type outerXML struct {
-	out    []byte
-	known  []knownNamespace
-	marks  []int // length of known outside each open element
-	closed bool  // the start tag last written was of the form <a />
+	out     []byte // of all elements, one after the other
+	begunAt int    // where in it the element being written begins
+	known   []knownNamespace
+	marks   []int // length of known outside each open element
+	closed  bool  // the start tag last written was of the form <a />
 }
 
 // knownNamespace is an entry of XmlTextWriter's stack.
@@ -26,8 +27,13 @@ type knownNamespace struct {
 	declared bool // by an attribute of the source
 }
 
-func (o *outerXML) reset() {
-	*o = outerXML{out: o.out[:0], known: o.known[:0], marks: o.marks[:0]}
+// begin makes ready for an element of a document of size bytes.
+func (o *outerXML) begin(size int) {
+	const usual = 1200
+	if o.out == nil {
+		o.out = make([]byte, 0, min(usual, size))
+	}
+	o.begunAt, o.known, o.marks, o.closed = len(o.out), o.known[:0], o.marks[:0], false
 }
 
 // start writes the scanner's start tag, if on. What the source declares stays

@@ -158,6 +158,14 @@ func (s *xmlScanner) text() error {
 	start := s.pos
 	plain, references := true, false
 	src, i := s.src, s.pos
+	for i < len(src) && blank(src[i]) && src[i] != '\r' {
+		i++
+	}
+	if i < len(src) && src[i] == '<' { // the blanks between two tags
+		s.kind, s.raw, s.pos = tokText, src[start:i], i
+		s.plain, s.references, s.inked = true, false, false
+		return nil
+	}
 	for {
 		for i < len(src) && xmlClass[src[i]]&inText != 0 {
 			i++
