@@ -45,6 +45,10 @@ baseline: ## Promises the API as it is now. Refuses where that breaks an earlier
 	$(BUF) breaking --against proto/baseline.txtpb
 	$(BUF) build -o proto/baseline.txtpb --exclude-source-info
 
+.PHONY: soak
+soak: build ## The long drills at their full counts: outages, hangs, restarts of a remote token.
+	ROAMSIGN_SOAK=1 CGO_ENABLED=1 go test -race -count=1 -timeout=15m -v -run='Drill|Outage' ./softhsm-test
+
 .PHONY: bench
 bench: build ## The benchmarks.
 	CGO_ENABLED=1 go test -run='^$$' -bench=. -benchmem ./...
@@ -56,4 +60,4 @@ demo: build ## An invoice signed by a key in a throw-away SoftHSM2 token, and ve
 # What the tests need beside Go.
 .PHONY: packages
 packages:
-	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc
+	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc p11-kit p11-kit-modules libp11-kit-dev opencryptoki

@@ -14,6 +14,10 @@ present() {
     opensc) command -v pkcs11-tool ;;
     shellcheck) command -v shellcheck ;;
     softhsm2) command -v softhsm2-util ;;
+    opencryptoki) [ -x /usr/sbin/pkcsslotd ] ;;
+    p11-kit) command -v p11-kit ;;
+    p11-kit-modules) compgen -G '/usr/lib/*/pkcs11/p11-kit-client.so' ;;
+    libp11-kit-dev) [ -f /usr/include/p11-kit-1/p11-kit/pkcs11.h ] ;;
     *)
       echo "build/packages.sh: no idea how to tell whether $1 is here" >&2
       exit 2
