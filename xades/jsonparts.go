@@ -12,6 +12,9 @@ import (
 // What is missing is an empty text. What has another shape than the official
 // samples', or stands twice where one is meant, is [ErrMalformed].
 func (d *jsonDocument) parts() (*parts, error) {
+	if len(d.extensions)+len(d.signature) > maxBlocks {
+		return nil, fmt.Errorf("%w: UBLExtensions and Signature of over %d bytes; a signature has some 6,000", ErrMalformed, maxBlocks)
+	}
 	var r jsonReader
 	p := &parts{}
 	extension, signature := r.find(jsonNode{"Invoice[0].UBLExtensions", d.extensions}, p)

@@ -15,6 +15,7 @@ type reading struct {
 	hidden    []string               // what is called as a signature block is, and is none
 
 	differs difference // XML: what other readers may read otherwise
+	names   int        // XML: elements and attributes
 	blocks  []xmlBlock // XML: what the digest leaves out
 
 	pointer  []byte // JSON: the member Signature, which the digest leaves out
@@ -44,7 +45,7 @@ func parse(document []byte) (*reading, error) {
 	}
 	return &reading{
 		format: XML, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
-		hidden: doc.hidden(), differs: doc.differs, blocks: doc.blocks,
+		hidden: doc.hidden(), differs: doc.differs, names: doc.names, blocks: doc.blocks,
 	}, nil
 }
 

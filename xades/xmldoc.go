@@ -38,6 +38,7 @@ type xmlDocument struct {
 	strays     []string // names of elements called UBLExtensions or Signature that are no blocks, each once
 	repeated   string   // an element that must be one and is more
 	pis        int      // processing instructions
+	names      int      // elements and attributes
 	differs    difference
 	header     header
 }
@@ -170,6 +171,7 @@ func (r *xmlReader) token() error {
 
 func (r *xmlReader) start() error {
 	s := &r.scanner
+	r.doc.names += 1 + len(s.attrs)
 	depth := len(s.open)
 	if depth == 1 {
 		if err := r.root(); err != nil {

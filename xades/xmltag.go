@@ -38,8 +38,11 @@ func (s *xmlScanner) part(i int) (end int, err error) {
 		if i == len(src) || src[i] < utf8.RuneSelf {
 			break
 		}
-		r, size := utf8.DecodeRune(src[i:])
-		if i == start && !nameStart(r) || !nameChar(r) || r == utf8.RuneError && size == 1 {
+		size, err := s.char(i)
+		if err != nil {
+			return 0, err
+		}
+		if r, _ := utf8.DecodeRune(src[i:]); i == start && !nameStart(r) || !nameChar(r) {
 			return 0, s.fault(i, "U+%04X where a name is expected", r)
 		}
 		i += size
