@@ -18,7 +18,12 @@ func run(ctx context.Context, args []string, streams command.Streams) int {
 		Name: "roamsignd",
 		About: `roamsignd signs MyInvois documents with an RSA key that never leaves its PKCS#11
 token. It serves over gRPC, to the callers and for the taxpayers its policy names.`,
-		Commands: []command.Command{devCommand(), serveCommand(), checkCommand()},
+		Commands: []command.Command{
+			devCommand(), serveCommand(), checkCommand(),
+			tokenListCommand(), tokenInitCommand(),
+			keyGenerateCommand(), keyListCommand(), keyCSRCommand(), keyImportP12Command(), keyDeleteCommand(),
+			certImportCommand(), certShowCommand(),
+		},
 		Code: func(err error) int {
 			if errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked) {
 				return exitPIN
