@@ -299,3 +299,28 @@ func TestTheTokenSignsRequests(t *testing.T) {
 		t.Errorf("after the visit: got %v, want %v", err, hsm.ErrClosed)
 	}
 }
+
+// TestEachMechanismBringsTheKeyIn: of every length modulo a block, too, since the
+// one without padding has the key's PKCS#8 form lengthened.
+func TestEachMechanismBringsTheKeyIn(t *testing.T) {
+	token := softhsmtest.New(t)
+	lengths := map[int]bool{}
+	for i := range 3 {
+		file, key := softFile(t, 2048)
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lengths[len(der)%8] = true
+		for j, mechanism := range []string{"CKM_AES_KEY_WRAP_PAD", "CKM_AES_KEY_WRAP"} {
+			config := token.Config
+			config.KeyLabel, config.KeyID = mechanism, hex.EncodeToString([]byte{9, byte(i), byte(j)})
+			soft := parseP12(t, file)
+			if err := hsm.UnwrapBy(t.Context(), config, soft, mechanism); err != nil {
+				t.Errorf("%s, %d bytes: %v", mechanism, len(der), err)
+			}
+			soft.Wipe()
+		}
+	}
+	t.Logf("lengths modulo 8: %v", lengths)
+}

@@ -28,7 +28,7 @@ type ceremony struct {
 
 // tokenFlags define which token is meant.
 func (c *ceremony) tokenFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.config, "config", "", "the configuration `FILE`, of which the section token is used")
+	flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
 	flags.StringVar(&c.module, "module", "", "the `PATH` of the PKCS#11 library (default: the configuration's)")
 	flags.StringVar(&c.token, "token", "", "the token's `LABEL` (default: the configuration's)")
 	flags.StringVar(&c.serial, "serial", "", "the token's `SERIAL` number (default: the configuration's)")
@@ -55,7 +55,7 @@ func (c *ceremony) keyFlags(flags *flag.FlagSet) {
 // logFlags define where a step is recorded.
 func (c *ceremony) logFlags(flags *flag.FlagSet) {
 	flags.StringVar(&c.log, "ceremony-log", "",
-		"append what is done to `FILE` (default: "+ceremonyLogName+" beside the configuration, or here)")
+		"the `FILE` to record it in (default: "+ceremonyLogName+" beside the configuration, or here)")
 }
 
 // read returns the configuration, if one is named, with what the flags say in

@@ -29,13 +29,13 @@ func tokenListCommand() command.Command {
 of their PINs, and the mechanisms that matter here. With --config it tells which token
 and key the configuration names. With neither it looks where HSM makers put their
 libraries. It changes nothing.`,
-		Example: `roamsignd token list
-roamsignd token list --module /usr/lib/softhsm/libsofthsm2.so
-roamsignd token list --config /etc/roamsign/roamsignd.yaml --json`,
+		Example: `roamsignd token list --config /etc/roamsign/roamsignd.yaml
+roamsignd token list --module /usr/lib/softhsm/libsofthsm2.so --json
+roamsignd token list`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}
 			var modules command.Strings
-			flags.StringVar(&c.config, "config", "", "the configuration `FILE`, of which the section token is used")
+			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
 			flags.Var(&modules, "module", "the `PATH` of a PKCS#11 library; may be repeated")
 			c.outputFlags(flags)
 			return func(ctx context.Context, streams command.Streams, args []string) error {
@@ -212,7 +212,7 @@ roamsignd token init --config roamsignd.yaml --so-pin-file so-pin --pin-file pin
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}
 			var officerFile string
-			flags.StringVar(&c.config, "config", "", "the configuration `FILE`, of which the section token is used")
+			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
 			flags.StringVar(&c.module, "module", "", "the `PATH` of the PKCS#11 library (default: the configuration's)")
 			flags.StringVar(&c.token, "label", "", "the new token's `LABEL` (default: the configuration's)")
 			flags.StringVar(&officerFile, "so-pin-file", "", "the `FILE` with the security officer's PIN (default: it is asked for)")
