@@ -34,9 +34,7 @@ type Remote struct {
 // test. The token itself must not be open in this process.
 func NewRemote(t testing.TB, token *Token) *Remote {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "p11-kit") // t.TempDir's names are too long for a socket's
-	check(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortDir(t)
 	library, err := os.ReadFile(remoteClient(t))
 	check(t, err)
 	client := filepath.Join(dir, "p11-kit-client.so")

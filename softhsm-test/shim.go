@@ -66,9 +66,7 @@ func NewShim(t testing.TB, token *Token) *Shim {
 	t.Helper()
 	library, err := shimLibrary()
 	check(t, err)
-	dir, err := os.MkdirTemp("", "shim") // t.TempDir's names are too long for a socket's
-	check(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := shortDir(t)
 	path := filepath.Join(dir, "shim.so")
 	check(t, os.WriteFile(path, library, 0o600))
 	check(t, os.Symlink(token.Config.Module, path+".module"))
@@ -81,6 +79,15 @@ func NewShim(t testing.TB, token *Token) *Shim {
 	s.serving.Go(s.accept)
 	t.Cleanup(s.close)
 	return s
+}
+
+// shortDir makes a folder that goes with the test and has a short name.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "hsm") //nolint:usetesting // t.TempDir's names are too long for sockets, which may have 107 bytes
+	check(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }
 
 // shimLibrary is compiled once a run.

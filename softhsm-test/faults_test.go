@@ -1,0 +1,65 @@
+package softhsmtest_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+	softhsmtest "github.com/roamsign/roamsign/softhsm-test"
+)
+
+// values are return values of every class.
+var values = []struct {
+	name  string
+	value uint
+}{
+	{"session closed", pkcs11.CKR_SESSION_CLOSED},
+	{"session unknown", pkcs11.CKR_SESSION_HANDLE_INVALID},
+	{"operation active", pkcs11.CKR_OPERATION_ACTIVE},
+	{"not logged in", pkcs11.CKR_USER_NOT_LOGGED_IN},
+	{"key handle gone", pkcs11.CKR_KEY_HANDLE_INVALID},
+	{"device error", pkcs11.CKR_DEVICE_ERROR},
+	{"token not present", pkcs11.CKR_TOKEN_NOT_PRESENT},
+	{"device memory", pkcs11.CKR_DEVICE_MEMORY},
+	{"a vendor's own", pkcs11.CKR_VENDOR_DEFINED + 42},
+	{"the data do not fit", pkcs11.CKR_DATA_LEN_RANGE},
+	{"the key may not sign", pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED},
+}
+
+// TestDrillEveryFault: whatever a call of the hot path returns, once, before or
+// after it did its work: every request ends before its deadline with a right
+// signature or a classified error, the token recovers, and no session and no
+// goroutine leaks.
+func TestDrillEveryFault(t *testing.T) {
+	d := drill(t, softhsmtest.New(t), 5*time.Second)
+	variants := map[string]func(*softhsmtest.Shim, string, uint, int){
+		"not applied": (*softhsmtest.Shim).Fail, "applied": (*softhsmtest.Shim).FailAfter,
+	}
+	for _, row := range values {
+		for _, function := range []string{"C_SignInit", "C_Sign"} {
+			for variant, fail := range variants {
+				d.strike(fmt.Sprintf("%s/%s/%s", row.name, function, variant), func() { fail(d.shim, function, row.value, 1) })
+			}
+		}
+	}
+	d.wantWhole()
+}
+
+// strike lets something go wrong, once, and waits until the token signs for all
+// again.
+func (d *drilled) strike(name string, wrong func()) {
+	d.t.Helper()
+	since := time.Now()
+	wrong()
+	signed := func() bool { return len(d.all(since))-len(d.failed(since)) >= 2*callers }
+	if !within(d.t.Context(), 3*time.Second+d.slack(), signed) {
+		d.t.Errorf("%s: it does not recover; %d requests failed; ready: %v", name, len(d.failed(since)), d.open.Ready())
+	}
+	if most := d.open.Sessions() + 1; !within(d.t.Context(), time.Second, func() bool { return d.shim.Sessions() <= most }) {
+		d.t.Errorf("%s: got %d open sessions, want at most %d", name, d.shim.Sessions(), most)
+	}
+	if failed := d.failed(since); len(failed) > 0 {
+		d.t.Logf("%s: %d errors, back after %v: %v", name, len(failed), time.Since(since), failed[0].err)
+	}
+}

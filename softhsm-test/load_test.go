@@ -1,0 +1,195 @@
+package softhsmtest_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	softhsmtest "github.com/roamsign/roamsign/softhsm-test"
+)
+
+// signer is what signs: a token, or several.
+type signer interface {
+	SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error)
+	Ready() error
+}
+
+// callers is how many ask at once in a drill.
+const callers = 4
+
+// load is a number of callers who ask for one signature after the other, and
+// keep account. Each request has a deadline, and each ends before it with a right
+// signature or an error that has a kind, or the test fails.
+type load struct {
+	t        *testing.T
+	open     signer
+	public   *rsa.PublicKey
+	deadline time.Duration
+	stop     context.CancelFunc
+	asking   sync.WaitGroup
+
+	mu       sync.Mutex
+	requests []request
+	stall    time.Duration // the longest that the machine let a plain goroutine wait
+}
+
+// request is how one request ended.
+type request struct {
+	began, ended time.Time
+	err          error
+}
+
+func (r request) took() time.Duration { return r.ended.Sub(r.began) }
+
+// pause is between two requests of one caller, so that errors do not fill the machine.
+const pause = 2 * time.Millisecond
+
+// ask starts the callers. They stop with the test at the latest.
+func ask(t *testing.T, open signer, token *softhsmtest.Token, deadline time.Duration) *load {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	l := &load{t: t, open: open, public: token.Public, deadline: deadline, stop: stop}
+	for range callers {
+		l.asking.Go(func() { every(ctx, pause, l.one) })
+	}
+	last := time.Now()
+	l.asking.Go(func() {
+		every(ctx, pause, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.stall = max(l.stall, time.Since(last)-pause)
+			last = time.Now()
+		})
+	})
+	t.Cleanup(l.end)
+	return l
+}
+
+// every does something again and again, with a pause between.
+func every(ctx context.Context, pause time.Duration, do func()) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+			do()
+			timer.Reset(pause)
+		}
+	}
+}
+
+// end stops the callers, and returns when they have.
+func (l *load) end() {
+	l.stop()
+	l.asking.Wait()
+}
+
+// one makes a request.
+func (l *load) one() {
+	ctx, cancel := context.WithTimeout(context.Background(), l.deadline)
+	defer cancel()
+	digest := randomDigest()
+	began := time.Now()
+	signature, err := l.open.SignDigest(ctx, digest)
+	r := request{began, time.Now(), err}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.requests = append(l.requests, r)
+	if late := r.took() - l.deadline - l.stall; late > 100*time.Millisecond {
+		l.t.Errorf("a request ended %v after its deadline: %v", late, err)
+	}
+	_, classified := errors.AsType[*fault.Error](err)
+	switch {
+	case err != nil && !classified:
+		l.t.Errorf("got an error of no kind: %v", err)
+	case err == nil && rsa.VerifyPKCS1v15(l.public, crypto.SHA256, digest[:], signature) != nil:
+		l.t.Error("got a wrong signature")
+	}
+}
+
+// all returns the requests that began since then and have ended.
+func (l *load) all(since time.Time) (some []request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.requests {
+		if !r.began.Before(since) {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+// failed returns those that failed.
+func (l *load) failed(since time.Time) (some []request) {
+	for _, r := range l.all(since) {
+		if r.err != nil {
+			some = append(some, r)
+		}
+	}
+	return some
+}
+
+// goesOn waits until every caller, on average, got so many more signatures.
+func (l *load) goesOn(each int) {
+	l.t.Helper()
+	since := time.Now()
+	until(l.t, fmt.Sprintf("%d more requests are signed", each*callers), 10*time.Second, func() bool {
+		return len(l.all(since))-len(l.failed(since)) >= each*callers
+	})
+}
+
+// slack is what the machine itself withheld: added to the limits of a drill,
+// since this is about the signer, and the machine may be busy with others.
+func (l *load) slack() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stall
+}
+
+// worst returns the longest request since then.
+func (l *load) worst(since time.Time) (worst request) {
+	for _, r := range l.all(since) {
+		if r.took() > worst.took() {
+			worst = r
+		}
+	}
+	return worst
+}
+
+// unharmed fails the test if a caller got an error, or waited longer than that.
+func (l *load) unharmed(since time.Time, atMost time.Duration) {
+	l.t.Helper()
+	failed := l.failed(since)
+	for _, r := range failed[:min(len(failed), 3)] {
+		l.t.Errorf("a caller got an error after %v: %v", r.took(), r.err)
+	}
+	worst, slack := l.worst(since), l.slack()
+	if worst.took() > atMost+slack {
+		l.t.Errorf("the longest request took %v, want at most %v (and %v for the machine)", worst.took(), atMost, slack)
+	}
+	l.t.Logf("%d requests, %d errors, the longest %v, the machine's stalls up to %v", len(l.all(since)), len(failed), worst.took(), slack)
+}
+
+// leavesNothing fails the test if, when all is closed, a goroutine of the
+// package is left.
+func leavesNothing(t *testing.T) {
+	t.Helper()
+	stacks := make([]byte, 1<<20)
+	gone := within(context.Background(), 5*time.Second, func() bool {
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("roamsign/hsm."))
+	})
+	if !gone {
+		t.Errorf("goroutines are left:\n%s", stacks[:runtime.Stack(stacks, true)])
+	}
+}
