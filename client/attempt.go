@@ -44,7 +44,9 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 		default:
 			return failed
 		}
-		last = failed
+		if last == nil || !failed.Unreached() || last.Unreached() { // what a server said tells more than that one is silent
+			last = failed
+		}
 	}
 	return last
 }

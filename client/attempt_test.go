@@ -155,7 +155,7 @@ func TestWithoutADeadlineACallStillEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := configFor(t, row.server)
-			cfg.AttemptTimeout = 100 * time.Millisecond
+			cfg.AttemptTimeout = 500 * time.Millisecond
 			_, err := dialled(t, cfg).SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{})
 			wantError(t, err, row.code, row.reason, row.sentence)
 			if e := errorOf(t, err); e.Unreached() != (row.reason == "") {
