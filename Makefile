@@ -15,13 +15,14 @@ help: ## This list.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
-build: packages ## bin/roamsign (static, pure Go) and bin/roamsignd (cgo, for PKCS#11).
+build: ## bin/roamsign (static, pure Go) and bin/roamsignd (cgo, for PKCS#11).
+	@build/packages.sh gcc
 	CGO_ENABLED=0 go build -o bin/roamsign ./cmd/roamsign
 	build/static.sh bin/roamsign
 	CGO_ENABLED=1 go build -o bin/roamsignd ./cmd/roamsignd
 
 .PHONY: test
-test: build ## All tests, with the race detector. Installs what is missing (Debian, as root).
+test: packages build ## All tests, with the race detector. Installs what is missing (Debian, as root).
 	go vet ./...
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=1 go test -race -count=1 -timeout=6m ./...
@@ -46,15 +47,17 @@ baseline: ## Promises the API as it is now. Refuses where that breaks an earlier
 	$(BUF) build -o proto/baseline.txtpb --exclude-source-info
 
 .PHONY: soak
-soak: build ## The long drills at their full counts: outages, hangs, restarts of a remote token.
+soak: packages build ## The long drills at their full counts: outages, hangs, restarts of a remote token.
 	ROAMSIGN_SOAK=1 CGO_ENABLED=1 go test -race -count=1 -timeout=15m -v -run='Drill|Outage' ./softhsm-test
 
 .PHONY: bench
-bench: build ## The benchmarks.
+bench: packages build ## The benchmarks.
 	CGO_ENABLED=1 go test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: demo
-demo: build ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified.
+demo: ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified.
+	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc
+	@$(MAKE) --no-print-directory build
 	@build/demo.sh
 
 # What the tests need beside Go.
