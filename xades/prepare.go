@@ -195,8 +195,12 @@ func readUnsignedXML(document []byte, options Options) (*unsigned, error) {
 	case doc.supplierAt < 0:
 		return nil, fmt.Errorf("%w: it has no cac:AccountingSupplierParty, before which the signature goes", ErrUnsignable)
 	}
+	var warnings []string
+	if doc.differs&emptyXML != 0 {
+		warnings = append(warnings, "an attribute of the prefix xml is empty, as in xml:lang=\"\": LHDN may compute another digest (DS322), so give it a value or leave it out")
+	}
 	return &unsigned{
-		format: XML, canonical: doc.canonical, header: &doc.header,
+		format: XML, canonical: doc.canonical, header: &doc.header, warnings: warnings,
 		blockAt: doc.rootEnd, opens: "<ds:SignatureValue>",
 		props: xmlProps, assemble: doc.assemble, readsBack: doc.readsBack,
 	}, nil

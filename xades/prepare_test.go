@@ -341,6 +341,7 @@ func TestWarningsOfWhatMayBeRefused(t *testing.T) {
 	}{
 		{"nothing", minimal(""), cert, ""},
 		{"near 300 KB", minimal("<cbc:Note>" + strings.Repeat("x", MaxSurely-4000) + "</cbc:Note>"), cert, "is near LHDN's limit of 300 KB, which may mean 300,000"},
+		{"an empty xml:lang", minimal(`<cbc:Note xml:lang=""></cbc:Note>`), cert, "LHDN may compute another digest (DS322), so give it a value or leave it out"},
 		{"a long serial", minimal(""), issue(t, &testKey(t, 2048).PublicKey, func(c *x509.Certificate) {
 			c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 150)
 		}), "the certificate's serial number has 46 digits; LHDN's XML validation may fail over 28 (send JSON instead)"},

@@ -369,3 +369,32 @@ func TestWhatIsHiddenOrTwofoldIsFound(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) { judged(t, []byte(row.document), row.want) })
 	}
 }
+
+// What readers read differently is a warning, and no more: the digest may be the
+// same with all of them that matter.
+func TestWhatReadersReadDifferentlyIsWarnedOf(t *testing.T) {
+	for _, row := range []struct{ name, content, want string }{
+		{"nothing", "<cbc:Note>x y</cbc:Note>", ""},
+		{"an indented document", "\r\n  <cbc:Note>x</cbc:Note>\r\n", ""},
+		{"blanks by reference", "<cbc:Note>&#32;</cbc:Note>", ".NET keeps them"},
+		{"blanks in CDATA", "<cbc:Note><![CDATA[ ]]></cbc:Note>", ".NET keeps them"},
+		{"blanks beside CDATA", "<cbc:Note> <![CDATA[x]]></cbc:Note>", "libxml2 keeps them"},
+		{"CR LF in a text", "<cbc:Note>x\r\ny</cbc:Note>", "keeps it as &#xD;"},
+		{"a line end in an attribute", "<cbc:Note a='x\ny'>x</cbc:Note>", "keeps it as a reference"},
+		{"xml:space", `<cbc:Note xml:space="preserve"> </cbc:Note>`, `xml:space="preserve" makes .NET keep`},
+		{"an empty xml:lang", `<cbc:Note xml:lang="">x</cbc:Note>`, "leaves it out"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var said []string
+			for _, f := range Verify([]byte(minimal(row.content)), VerifyOptions{}).Findings {
+				if f.Code == "DS322" {
+					said = append(said, string(f.Severity)+": "+f.Message)
+				}
+			}
+			got := strings.Join(said, "; ")
+			if !strings.Contains(got, row.want) || (got == "") != (row.want == "") || strings.Contains(got, "error") {
+				t.Errorf("got %q, want a warning that says %q", got, row.want)
+			}
+		})
+	}
+}

@@ -37,6 +37,8 @@ const (
 	blankDropped                          // a literal run of blanks beside a CDATA section, dropped here
 	carriageReturn                        // a line end with CR within text, normalized here
 	spacePreserved                        // xml:space="preserve", which .NET obeys
+	attributeLine                         // a line end or tab in an attribute, normalized here
+	emptyXML                              // an attribute xml:lang="" or the like, which .NET leaves out
 )
 
 // differences says who reads what otherwise.
@@ -47,6 +49,8 @@ var differences = []struct {
 	{blankKept, "blanks given by reference or in CDATA make up a whole text: .NET keeps them, this digest does not"},
 	{blankDropped, "blanks stand beside a CDATA section: libxml2 keeps them, .NET and this digest do not"},
 	{carriageReturn, "a text has a line end with a carriage return: .NET keeps it as &#xD;, XML and this digest make it a line feed"},
+	{attributeLine, "an attribute's value has a line end or a tab: .NET keeps it as a reference, XML and this digest make it a blank"},
+	{emptyXML, "an attribute of the prefix xml is empty, as in xml:lang=\"\": .NET's canonical form leaves it out, this digest does not"},
 	{spacePreserved, "xml:space=\"preserve\" makes .NET keep blanks that this digest drops"},
 }
 
@@ -74,6 +78,11 @@ func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
 	outer := s.open[len(s.open)-1].mark
 	if s.open[len(s.open)-1].preserves {
 		c.differs |= spacePreserved
+	}
+	for i := range s.attrs {
+		if a := &s.attrs[i]; len(a.raw) == 0 && string(a.name.prefix()) == "xml" {
+			c.differs |= emptyXML
+		}
 	}
 	if s.tag != nil && !apex && override == nil && inOrder(s.attrs) {
 		c.out = append(c.out, s.tag...)
@@ -170,6 +179,9 @@ func (c *canon) attribute(a *attribute) {
 	if a.plain {
 		c.out = append(c.out, a.raw...)
 	} else {
+		if bytes.ContainsAny(a.raw, "\t\r\n") {
+			c.differs |= attributeLine
+		}
 		c.out = appendAttribute(c.out, attributeValue(nil, a.raw))
 	}
 	c.out = append(c.out, '"')
