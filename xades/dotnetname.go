@@ -13,7 +13,9 @@ import (
 const maxNameElements = 32
 
 // rdnSET is one relative distinguished name: a SET of attributes (X.501).
-type rdnSET []struct {
+type rdnSET []nameElement
+
+type nameElement struct {
 	Type  asn1.ObjectIdentifier
 	Value asn1.RawValue
 }
@@ -71,23 +73,65 @@ func Name(der []byte) (string, error) {
 	return strings.Join(parts, ", "), nil
 }
 
+// parseName reads a Name: a SEQUENCE of SETs of SEQUENCEs of a type and a value
+// (X.501). It goes step by step, which is faster than to have encoding/asn1 do
+// it, and ends at the bound.
 func parseName(der []byte) ([]rdnSET, error) {
-	var rdns []rdnSET
-	rest, err := asn1.Unmarshal(der, &rdns)
+	sets, rest, err := constructed(der, asn1.TagSequence)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading a distinguished name: %w", err)
 	case len(rest) > 0:
 		return nil, errors.New("reading a distinguished name: data after it")
 	}
-	elements := 0
-	for _, set := range rdns {
-		elements += len(set)
-	}
-	if elements > maxNameElements {
-		return nil, fmt.Errorf("a distinguished name of over %d elements", maxNameElements)
+	var rdns []rdnSET
+	for elements := 0; len(sets) > 0; {
+		var set []byte
+		if set, sets, err = constructed(sets, asn1.TagSet); err != nil {
+			return nil, fmt.Errorf("reading an element of a distinguished name: %w", err)
+		}
+		var rdn rdnSET
+		for len(set) > 0 {
+			if elements++; elements > maxNameElements {
+				return nil, fmt.Errorf("a distinguished name of over %d elements", maxNameElements)
+			}
+			var a nameElement
+			if a, set, err = parseElement(set); err != nil {
+				return nil, fmt.Errorf("reading an element of a distinguished name: %w", err)
+			}
+			rdn = append(rdn, a)
+		}
+		rdns = append(rdns, rdn)
 	}
 	return rdns, nil
+}
+
+func parseElement(der []byte) (a nameElement, rest []byte, err error) {
+	content, rest, err := constructed(der, asn1.TagSequence)
+	if err != nil {
+		return a, nil, err
+	}
+	if content, err = asn1.Unmarshal(content, &a.Type); err != nil {
+		return a, nil, err
+	}
+	content, err = asn1.Unmarshal(content, &a.Value)
+	if err == nil && len(content) > 0 {
+		err = errors.New("data after the value")
+	}
+	return a, rest, err
+}
+
+// constructed reads a DER value of a tag that holds others, and gives these and
+// what follows it.
+func constructed(der []byte, tag int) (content, rest []byte, err error) {
+	var v asn1.RawValue
+	if rest, err = asn1.Unmarshal(der, &v); err != nil {
+		return nil, nil, err
+	}
+	if v.Class != asn1.ClassUniversal || v.Tag != tag || !v.IsCompound {
+		return nil, nil, fmt.Errorf("tag %d where %d is expected", v.Tag, tag)
+	}
+	return v.Bytes, rest, nil
 }
 
 // nameAttribute finds the first attribute of a type ("2.5.4.97") in a Name.
