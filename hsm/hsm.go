@@ -45,6 +45,8 @@ var (
 	ErrPINLocked = errors.New("PIN locked or about to be")
 	// ErrClosed: the Token is closed.
 	ErrClosed = errors.New("token closed")
+
+	errTwice = errors.New("the token is open already in this process")
 )
 
 // retryAfter is what callers are told to wait when the token may come back.
@@ -61,7 +63,7 @@ func withKind(err error) error {
 		return fault.Wrap(fault.DeadlineExceeded, err)
 	}
 	if known, ok := errors.AsType[*fault.Error](err); ok {
-		return fault.Wrap(known.Kind, err)
+		return &fault.Error{Kind: known.Kind, RetryAfter: known.RetryAfter, Metadata: known.Metadata, Err: err}
 	}
 	switch classOf(err) {
 	case requestClass:

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -17,24 +18,29 @@ import (
 // (section 5.6). It opens and closes the sessions of others, too.
 //
 // One goroutine at a time works through it, whoever holds the turn; waiting for
-// the turn obeys a context. Signing does not need it.
+// the turn obeys a context. Signing does not need it. The turn is taken before the
+// module's gate, never the other way round.
 type keeper struct {
-	slot   slot
-	public *rsa.PublicKey // of the certificate
+	config Config
+	public *rsa.PublicKey         // of the certificate
+	module atomic.Pointer[module] // nil until the token is found first
 
 	turn    chan struct{}
 	current atomic.Pointer[generation] // stored by the holder of the turn
-	refused error                      // a login that may not be tried again; of the turn
+	refused atomic.Pointer[error]      // a login that may not be tried again; stored by the same
 }
 
 // generation is what holds between one loss and the next. A loss of the login
 // makes the key's handle worthless, and a loss of the keeper's session makes
 // every session so: their numbers may be given out again, so that closing an old
-// one would close somebody's live one.
+// one would close somebody's live one. All of it is void in another epoch of the
+// module.
 type generation struct {
+	slot    slot
 	session pkcs11.SessionHandle // the keeper's
 	key     pkcs11.ObjectHandle
 	epoch   uint64 // grows with each new session of the keeper's
+	module  uint64 // the module's epoch; 0 is none of them
 }
 
 // session is an open session and the epoch that its handle is good for.
@@ -43,49 +49,61 @@ type session struct {
 	epoch  uint64
 }
 
-func (k *keeper) take(ctx context.Context) error {
+// errLost: the generation is of an earlier epoch of the module.
+var errLost = errors.New("the module was initialised again meanwhile")
+
+// enter waits for the turn and goes into the library. Each enter wants one leave.
+func (k *keeper) enter(ctx context.Context) error {
 	select {
 	case k.turn <- struct{}{}:
-		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for the token to be tended: %w", ctx.Err())
 	}
+	err := k.module.Load().enter(ctx)
+	if err != nil {
+		<-k.turn
+	}
+	return err
 }
 
-func (k *keeper) leave() { <-k.turn }
+func (k *keeper) leave() {
+	k.module.Load().leave()
+	<-k.turn
+}
 
-// start makes the first generation.
-func (k *keeper) start(ctx context.Context) error { return k.renew(ctx, nil, loginClass) }
+// void reports whether a generation's handles mean nothing any more. Who is in
+// the library can rely on it.
+func (k *keeper) void(g *generation) bool {
+	return g == nil || g.module != k.module.Load().epoch.Load()
+}
 
 // renew makes sure that the generation is another than lost, which gave an error
 // of the class, or that nothing is wrong with lost but the one session. Many may
 // call it at once after a loss: the first does it, the others find it done.
 func (k *keeper) renew(ctx context.Context, lost *generation, why class) (err error) {
-	if err := k.take(ctx); err != nil {
+	if err := k.enter(ctx); err != nil {
 		return err
 	}
 	defer k.leave()
 	defer rescue(&err)
-	if k.refused != nil {
-		return k.refused
+	if refused := k.refused.Load(); refused != nil {
+		return *refused
 	}
 	if k.current.Load() != lost {
 		return nil
 	}
-	next := generation{}
-	alive, loggedIn := k.inspect(lost)
-	if alive {
-		if loggedIn && why != loginClass {
-			return nil
-		}
-		next = *lost
-	} else if next, err = k.open(lost); err != nil {
+	next, loggedIn, err := k.reopen(lost)
+	if err != nil || loggedIn && why != loginClass {
 		return err
 	}
-	next.key, err = k.enter(next.session)
+	anew := lost == nil || next.epoch != lost.epoch
+	if anew {
+		k.current.Store(&generation{epoch: next.epoch}) // void, as lost is now, whatever comes
+	}
+	next.key, err = k.admit(next.slot, next.session)
 	if err != nil {
-		if !alive {
-			_ = k.slot.p11.CloseSession(next.session)
+		if anew {
+			_ = next.slot.p11.CloseSession(next.session)
 		}
 		return err
 	}
@@ -93,53 +111,84 @@ func (k *keeper) renew(ctx context.Context, lost *generation, why class) (err er
 	return nil
 }
 
+// reopen returns the generation with a session of the keeper's that lives: the
+// one it has, or else a new one.
+func (k *keeper) reopen(lost *generation) (next generation, loggedIn bool, err error) {
+	alive, loggedIn := k.inspect(lost)
+	if alive {
+		return *lost, loggedIn, nil
+	}
+	if next, err = k.open(lost); err != nil || lost == nil || next.session == lost.session {
+		return next, false, err
+	}
+	// A device that is back may still know the old session: dropped, it would
+	// take up room there for ever.
+	if alive, loggedIn = k.inspect(lost); alive {
+		return *lost, loggedIn, k.discard(next.slot, next.session)
+	}
+	return next, false, nil
+}
+
+// discard closes a session. That it is gone already is no error.
+func (k *keeper) discard(s slot, session pkcs11.SessionHandle) error {
+	err := s.p11.CloseSession(session)
+	if classOf(err) == sessionClass {
+		return nil
+	}
+	return called("C_CloseSession", err)
+}
+
 // inspect asks whether the keeper's session lives, and whether the user is
 // logged in there (section 5.6, C_GetSessionInfo).
 func (k *keeper) inspect(g *generation) (alive, loggedIn bool) {
-	if g == nil {
+	if k.void(g) {
 		return false, false
 	}
-	info, err := k.slot.p11.GetSessionInfo(g.session)
+	info, err := g.slot.p11.GetSessionInfo(g.session)
 	if err != nil {
 		return false, false
 	}
 	return true, info.State == pkcs11.CKS_RO_USER_FUNCTIONS || info.State == pkcs11.CKS_RW_USER_FUNCTIONS
 }
 
-// open begins an epoch with a new session of the keeper's.
-func (k *keeper) open(lost *generation) (generation, error) {
-	next := generation{epoch: 1}
+// open begins an epoch with a new session of the keeper's, in whatever slot the
+// token stands now.
+func (k *keeper) open(lost *generation) (next generation, err error) {
+	m := k.module.Load()
+	next.epoch, next.module = 1, m.epoch.Load()
 	if lost != nil {
 		next.epoch = lost.epoch + 1
 	}
-	var err error
-	next.session, err = k.slot.p11.OpenSession(k.slot.id, pkcs11.CKF_SERIAL_SESSION)
+	if next.slot, err = findSlot(m.p11, k.config); err != nil {
+		return generation{}, err
+	}
+	next.session, err = m.p11.OpenSession(next.slot.id, pkcs11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return generation{}, called("C_OpenSession", err)
 	}
 	return next, nil
 }
 
-// enter logs in, finds the key and proves that it is the certificate's.
-func (k *keeper) enter(session pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
-	if err := k.slot.login(session); err != nil {
+// admit logs in, finds the key and proves that it is the certificate's.
+func (k *keeper) admit(s slot, session pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
+	if err := s.login(session); err != nil {
 		if classOf(err) == permanentClass {
-			k.refused = err
+			k.refused.Store(&err)
 		}
 		return 0, fmt.Errorf("logging in: %w", err)
 	}
-	key, err := k.slot.findKey(session)
+	key, err := s.findKey(session)
 	if err != nil {
 		return 0, err
 	}
-	public, err := k.slot.publicKey(session, key)
+	public, err := s.publicKey(session, key)
 	if err != nil {
-		return 0, fmt.Errorf("reading key %s: %w", k.slot.config.keyName(), err)
+		return 0, fmt.Errorf("reading key %s: %w", k.config.keyName(), err)
 	}
 	if !public.Equal(k.public) {
-		return 0, fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, k.slot.config.keyName())
+		return 0, fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, k.config.keyName())
 	}
-	if err := k.slot.prove(session, key, k.public); err != nil {
+	if err := s.prove(session, key, k.public); err != nil {
 		return 0, err
 	}
 	return key, nil
@@ -163,38 +212,46 @@ func (s slot) prove(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, publi
 // replace closes the session that s points to, if there is one and its number
 // still means it, and puts a new one there, or nil.
 func (k *keeper) replace(ctx context.Context, s **session) (err error) {
-	if err := k.take(ctx); err != nil {
+	if err := k.enter(ctx); err != nil {
 		return err
 	}
 	defer k.leave()
 	defer rescue(&err)
-	old, epoch := *s, k.current.Load().epoch
-	*s = nil
-	if old != nil && old.epoch == epoch {
-		// An error here means that it is gone, which is what was wanted.
-		_ = k.slot.p11.CloseSession(old.handle)
+	old, g := *s, k.current.Load()
+	if k.void(g) {
+		return errLost
 	}
-	handle, err := k.slot.p11.OpenSession(k.slot.id, pkcs11.CKF_SERIAL_SESSION)
+	if old != nil && old.epoch == g.epoch {
+		if err := k.discard(g.slot, old.handle); err != nil {
+			return err
+		}
+	}
+	*s = nil
+	handle, err := g.slot.p11.OpenSession(g.slot.id, pkcs11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return called("C_OpenSession", err)
 	}
-	*s = &session{handle: handle, epoch: epoch}
+	*s = &session{handle: handle, epoch: g.epoch}
 	return nil
 }
 
 // close closes the last sessions, the keeper's own at the end. Nobody else
 // works with the token any more.
 func (k *keeper) close(rest []*session) (err error) {
+	if k.enter(context.Background()) != nil {
+		return nil // the module is not initialised: there are no sessions
+	}
+	defer k.leave()
 	defer rescue(&err)
 	last := k.current.Load()
-	if last == nil {
+	if k.void(last) {
 		return nil
 	}
 	for _, s := range rest {
 		if s != nil && s.epoch == last.epoch {
-			_ = k.slot.p11.CloseSession(s.handle)
+			_ = last.slot.p11.CloseSession(s.handle)
 		}
 	}
-	_ = k.slot.p11.CloseSession(last.session)
+	_ = last.slot.p11.CloseSession(last.session)
 	return nil
 }

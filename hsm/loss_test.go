@@ -110,6 +110,7 @@ func TestPanicInTheWrapperIsAnError(t *testing.T) {
 		if fault.Of(err) != fault.TokenUnavailable {
 			t.Errorf("got %v, want an error of kind %v", err, fault.TokenUnavailable)
 		}
+		time.Sleep(time.Second) // of the bubble
 		wantWhole(t, f, open, token)
 		closeToken(t, open)
 	})
@@ -126,15 +127,18 @@ func TestSignatureOfAnotherLengthIsRefused(t *testing.T) {
 			t.Errorf("got %v, want an error of kind %v", err, fault.SignatureWrong)
 		}
 
-		// The next probes find signatures of the right length that are wrong.
-		f.alters(func(signature []byte) []byte { signature[0] ^= 1; return signature })
-		time.Sleep(5 * time.Second)
 		if err := open.Ready(); fault.Of(err) != fault.SignatureWrong {
 			t.Errorf("got %v, want an error of kind %v", err, fault.SignatureWrong)
 		}
 
+		// The next probes find signatures of the right length that are wrong.
+		f.alters(func(signature []byte) []byte { signature[0] ^= 1; return signature })
+		f.away = true
+		time.Sleep(5 * time.Second)
+		wantError(t, open.Ready(), hsm.ErrKeyMismatch, fault.TokenUnavailable, "a probe")
+
 		f.alters(nil)
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Minute)
 		wantWhole(t, f, open, token)
 		closeToken(t, open)
 	})
@@ -197,41 +201,6 @@ func TestWhatCannotHelpIsNotRepeated(t *testing.T) {
 			})
 		})
 	}
-}
-
-// TestTokenAwayAndBack: while it is away each request fails at once, with the
-// time to retry after, and after its return it is ready without a request.
-func TestTokenAwayAndBack(t *testing.T) {
-	token := softhsmtest.New(t)
-	token.Config.Sessions = 2
-	synctest.Test(t, func(t *testing.T) {
-		f, open := faultyToken(t, token)
-		for _, function := range []string{"SignInit", "OpenSession"} {
-			f.set(function, always(pkcs11.CKR_DEVICE_ERROR))
-		}
-		start := time.Now()
-		for range 5 {
-			_, err := open.SignDigest(t.Context(), randomDigest())
-			wantError(t, err, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR), fault.TokenUnavailable)
-			if retry := retryAfter(err); retry <= 0 {
-				t.Errorf("got retry after %v, want some time", retry)
-			}
-		}
-		if waited := time.Since(start); waited != 0 {
-			t.Errorf("got errors after %v, want them at once", waited)
-		}
-		wantError(t, open.Ready(), pkcs11.Error(pkcs11.CKR_DEVICE_ERROR), fault.TokenUnavailable)
-		time.Sleep(5 * time.Second)
-		f.set("SignInit", nil)
-		f.set("OpenSession", nil)
-		time.Sleep(time.Second)
-		synctest.Wait()
-		if err := open.Ready(); err != nil {
-			t.Errorf("got %v, want ready a second after its return", err)
-		}
-		wantWhole(t, f, open, token)
-		closeToken(t, open)
-	})
 }
 
 // TestWrongPINIsNotTriedTwiceWhileServing: not by the next request, and not by

@@ -6,19 +6,27 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"sync/atomic"
+	"time"
 
 	"github.com/miekg/pkcs11"
 )
 
 // module is one PKCS#11 library, initialised once, with the tokens open on it.
-// All but p11 belongs to whoever holds [library].turn.
+// What stands below users belongs to whoever holds [library].turn.
 type module struct {
 	path        string
 	file        os.FileInfo // which file that is
 	environment map[string]string
 	p11         cryptoki
-	users       int           // who have acquired it
-	claimed     map[uint]bool // slots with a login of ours
+	gate        gate          // around every call but C_Initialize and C_Finalize
+	epoch       atomic.Uint64 // grows with each C_Initialize and C_Finalize; handles are good for one epoch
+
+	down atomic.Pointer[error] // why it is not initialised; nil when it is; stored by the holder of the turn
+
+	users   int               // who have acquired it
+	claimed map[string]*Token // logins of ours, by the token's identity; nil for the ceremony's
+	renewed time.Time         // when it was initialised again
 }
 
 // library lists the modules that this process has initialised.
@@ -62,18 +70,23 @@ func (l *library) acquire(ctx context.Context, config Config, load loader) (*mod
 		if !maps.Equal(m.environment, config.Environment) {
 			return nil, fmt.Errorf("%w: %s is in use already with another environment", ErrModule, m.path)
 		}
+		if err := m.initialise(); err != nil {
+			return nil, err
+		}
 		m.users++
 		return m, nil
 	}
-	if err := setEnvironment(config.Environment); err != nil {
-		return nil, err
-	}
-	p11, err := initialise(config.Module, load)
+	p11, err := load(config.Module)
 	if err != nil {
 		return nil, err
 	}
 	m = &module{path: config.Module, file: file, environment: maps.Clone(config.Environment),
-		p11: p11, users: 1, claimed: make(map[uint]bool)}
+		p11: p11, users: 1, claimed: make(map[string]*Token)}
+	m.down.Store(&errOpening)
+	if err := m.initialise(); err != nil {
+		m.p11.Destroy()
+		return nil, err
+	}
 	l.modules = append(l.modules, m)
 	return m, nil
 }
@@ -106,34 +119,47 @@ func setEnvironment(environment map[string]string) error {
 	return nil
 }
 
-func initialise(path string, load loader) (p11 cryptoki, err error) {
+// initialise calls C_Initialize, unless that was done.
+func (m *module) initialise() (err error) {
+	if m.down.Load() == nil {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			m.down.Store(&err)
+		}
+	}()
 	defer rescue(&err)
-	p11, err = load(path)
-	if err != nil {
-		return nil, err
+	if err := setEnvironment(m.environment); err != nil {
+		return err
 	}
-	err = p11.Initialize()
+	err = m.p11.Initialize()
 	if err == nil {
-		return p11, nil
+		m.epoch.Add(1)
+		m.down.Store(nil)
+		return nil
 	}
-	p11.Destroy()
-	err = fmt.Errorf("%w: %s: %w", ErrModule, path, called("C_Initialize", err))
-	if errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) && isSoftHSM(path) {
+	err = fmt.Errorf("%w: %s: %w", ErrModule, m.path, called("C_Initialize", err))
+	if errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) && isSoftHSM(m.path) {
 		err = fmt.Errorf("%w (SoftHSM means its configuration: set %s in environment)", err, softHSMVariable)
 	}
-	return nil, err
+	return err
 }
 
-// enter acquires the module of the config, finds the token in it and claims it.
-// Each enter wants one exit.
-func (l *library) enter(ctx context.Context, config Config, load loader) (_ *module, _ slot, err error) {
+// enter acquires the module of the config, finds the token in it and claims it,
+// for t or for the ceremony. Each enter wants one exit.
+func (l *library) enter(ctx context.Context, config Config, load loader) (*module, slot, error) {
+	return l.enterAs(ctx, nil, config, load)
+}
+
+func (l *library) enterAs(ctx context.Context, t *Token, config Config, load loader) (_ *module, _ slot, err error) {
 	m, err := l.acquire(ctx, config, load)
 	if err != nil {
 		return nil, slot{}, err
 	}
-	s, err := findSlot(m.p11, config)
+	s, err := m.findSlot(ctx, config)
 	if err == nil {
-		err = l.claim(ctx, m, s.id)
+		err = l.claim(ctx, m, s, t)
 	}
 	if err != nil {
 		return nil, slot{}, errors.Join(err, l.release(m))
@@ -141,30 +167,52 @@ func (l *library) enter(ctx context.Context, config Config, load loader) (_ *mod
 	return m, s, nil
 }
 
+// enter goes into the library, if it is initialised. Each enter wants one leave.
+func (m *module) enter(ctx context.Context) error {
+	if err := m.gate.enter(ctx); err != nil {
+		return err
+	}
+	if down := m.down.Load(); down != nil {
+		m.gate.leave()
+		return *down
+	}
+	return nil
+}
+
+func (m *module) leave() { m.gate.leave() }
+
+func (m *module) findSlot(ctx context.Context, config Config) (slot, error) {
+	if err := m.enter(ctx); err != nil {
+		return slot{}, err
+	}
+	defer m.leave()
+	return findSlot(m.p11, config)
+}
+
 // exit gives back what enter gave.
 func (l *library) exit(m *module, s slot) error {
-	l.unclaim(m, s.id)
+	l.unclaim(m, s)
 	return l.release(m)
 }
 
-// claim reserves a slot for one login. A second login would find the user
+// claim reserves a token for one login. A second login would find the user
 // logged in already, and succeed even with a wrong PIN.
-func (l *library) claim(ctx context.Context, m *module, slot uint) error {
+func (l *library) claim(ctx context.Context, m *module, s slot, t *Token) error {
 	if err := l.take(ctx); err != nil {
 		return err
 	}
 	defer l.leave()
-	if m.claimed[slot] {
-		return errors.New("the token is open already in this process")
+	if _, taken := m.claimed[s.identity()]; taken {
+		return errTwice
 	}
-	m.claimed[slot] = true
+	m.claimed[s.identity()] = t
 	return nil
 }
 
-func (l *library) unclaim(m *module, slot uint) {
+func (l *library) unclaim(m *module, s slot) {
 	l.turn <- struct{}{}
 	defer l.leave()
-	delete(m.claimed, slot)
+	delete(m.claimed, s.identity())
 }
 
 // release gives back what acquire gave, and finalises the module after its last
@@ -183,8 +231,10 @@ func (l *library) release(m *module) (err error) {
 			break
 		}
 	}
-	if err := m.p11.Finalize(); err != nil {
-		return called("C_Finalize", err)
+	if m.down.Load() == nil {
+		if err := m.p11.Finalize(); err != nil {
+			return called("C_Finalize", err)
+		}
 	}
 	m.p11.Destroy()
 	return nil

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/pkcs11"
 	"github.com/roamsign/roamsign/hsm"
@@ -69,22 +71,29 @@ func TestPINIsTriedAtMostOnce(t *testing.T) {
 
 func TestPINFileIsReadAnewAtEachLogin(t *testing.T) {
 	token := softhsmtest.New(t)
-	f, open := faultyToken(t, token)
-	right, err := os.ReadFile(token.Config.PINFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(token.Config.PINFile); err != nil {
-		t.Fatal(err)
-	}
-	f.logOut()
-	_, err = open.SignDigest(t.Context(), randomDigest())
-	wantError(t, err, os.ErrNotExist, fault.TokenUnavailable)
-	if err := os.WriteFile(token.Config.PINFile, right, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	signs(t, open, token.Public)
-	closeToken(t, open)
+	synctest.Test(t, func(t *testing.T) {
+		f, open := faultyToken(t, token)
+		right, err := os.ReadFile(token.Config.PINFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(token.Config.PINFile); err != nil {
+			t.Fatal(err)
+		}
+		f.set("Finalize", nil)
+		f.logOut()
+		_, err = open.SignDigest(t.Context(), randomDigest())
+		wantError(t, err, os.ErrNotExist, fault.TokenUnavailable)
+		if err := os.WriteFile(token.Config.PINFile, right, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // of the bubble
+		signs(t, open, token.Public)
+		if got := f.count("Finalize"); got != 0 {
+			t.Error("the module was initialised again for want of a file")
+		}
+		closeToken(t, open)
+	})
 }
 
 func TestPINCannotBePrinted(t *testing.T) {

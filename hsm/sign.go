@@ -51,44 +51,66 @@ type outcome struct {
 // SignDigest returns the RSASSA-PKCS1-v1_5 signature over a SHA-256 digest, as
 // long as the key's modulus. It does not verify it: who releases it does.
 //
-// It waits for a free session, then for the token, and gives up when ctx ends: a
-// call that the token is then still busy with is abandoned (see
-// [Token.Abandoned]). It is safe for concurrent use, and safe to repeat, since
-// the same digest gives the same signature.
+// It fails at once when the token is not ready. Else it waits for a free session,
+// then for the token, and gives up when ctx ends: a call that the token is then
+// still busy with is abandoned (see [Token.Abandoned]). It is safe for concurrent
+// use, and safe to repeat, since the same digest gives the same signature.
 //
 // When a session or the login is lost, the request is repeated once on a new
 // one. Errors have a kind of package fault: Canceled, DeadlineExceeded,
 // TokenUnavailable (with a time to retry after, unless only people can help),
 // SignatureWrong for a signature of the wrong length, or Internal.
 func (t *Token) SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
+	t.inFlight.Add(1)
+	defer t.inFlight.Add(-1)
 	if err := ctx.Err(); err != nil {
 		return nil, t.signing(err)
 	}
 	r := &request{ctx: ctx, digest: digest, done: make(chan outcome, 1)}
-	select {
-	case t.requests <- r:
-	case <-ctx.Done():
-		return nil, t.signing(fmt.Errorf("waiting for a session: %w", ctx.Err()))
-	case <-t.life.Done():
-		return nil, t.signing(ErrClosed)
+	if err := t.submit(r); err != nil {
+		return nil, t.signing(err)
 	}
-	var o outcome
-	select {
-	case o = <-r.done:
-	case <-ctx.Done():
-		t.abandoned.Add(1) // first, so that the worker, which takes it back, never makes it negative
-		if r.settled.CompareAndSwap(false, true) {
-			return nil, t.signing(fmt.Errorf("waiting for the token: %w", ctx.Err()))
-		}
-		t.abandoned.Add(-1)
-		o = <-r.done
-	}
+	o := t.await(r)
 	if o.err != nil {
 		return nil, t.signing(o.err)
 	}
 	return o.signature, nil
 }
 
+// submit hands a request to a worker. Nobody waits for a token that is lost.
+func (t *Token) submit(r *request) error {
+	for {
+		now := t.state.Load()
+		if err := t.Ready(); err != nil {
+			return err
+		}
+		select {
+		case t.requests <- r:
+			return nil
+		case <-r.ctx.Done():
+			return fmt.Errorf("waiting for a session: %w", r.ctx.Err())
+		case <-now.over:
+		case <-t.life.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// await waits for the worker's answer, as long as the caller does.
+func (t *Token) await(r *request) outcome {
+	select {
+	case o := <-r.done:
+		return o
+	case <-r.ctx.Done():
+	}
+	t.abandoned.Add(1) // first, so that the worker, which takes it back, never makes it negative
+	if r.settled.CompareAndSwap(false, true) {
+		return outcome{err: fmt.Errorf("waiting for the token: %w", r.ctx.Err())}
+	}
+	t.abandoned.Add(-1)
+	return <-r.done
+}
+
 func (t *Token) signing(err error) error {
-	return withKind(fmt.Errorf("signing with key %s: %w", t.keeper.slot.config.keyName(), err))
+	return withKind(fmt.Errorf("signing with key %s: %w", t.keeper.config.keyName(), err))
 }

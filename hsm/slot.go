@@ -18,6 +18,9 @@ type slot struct {
 	config Config
 }
 
+// identity tells a token from others of its module, in whatever slot it stands.
+func (s slot) identity() string { return s.info.Label + "\x00" + s.info.SerialNumber }
+
 // findSlot finds the one token that the config names. Slots that err are passed
 // over: one broken reader does not hide the others.
 func findSlot(p11 cryptoki, config Config) (_ slot, err error) {

@@ -2,46 +2,44 @@ package hsm
 
 import (
 	"context"
-	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/roamsign/roamsign/internal/fault"
 )
 
-const (
-	probeInterval = time.Second // between questions to a token out of order whether it can sign again
-	stallTime     = time.Second // without any answer, while all sessions are abandoned: the token hangs
-)
-
-// Token signs with one key in one token. All its methods are safe for
-// concurrent use.
+// Token signs with one key in one token, and comes back by itself when the token
+// was lost. All its methods are safe for concurrent use.
 type Token struct {
-	module *module
 	keeper *keeper
+	load   loader
+	log    *slog.Logger
 
 	requests  chan *request
-	pool      []*worker
-	workers   sync.WaitGroup
+	pool      atomic.Pointer[[]*worker] // nil until the token is found first
+	inFlight  atomic.Int64
 	abandoned atomic.Int64
+	state     atomic.Pointer[state]
 
-	opened   time.Time
-	answered atomic.Int64          // when the token last answered, in nanoseconds after opened
-	failure  atomic.Pointer[error] // why the last request could not be signed, nil when it was
-	failing  chan struct{}         // wakes watch
+	made    time.Time
+	tending atomic.Int64 // since when tend is in the library, in nanoseconds after made; 0 when it is not
+	stuck   atomic.Int64 // since when calls that hang keep the token from coming back, likewise
 
-	life   context.Context // ends with Close
-	end    context.CancelFunc
-	once   sync.Once
-	closed chan struct{} // closed when nothing is left
-	err    error         // of closing; written before closed is closed
+	found slot       // of tend until it is over: where the token stood at first
+	hired []*worker  // of tend likewise
+	begun chan error // takes how the first try to bring the token up went
+
+	refused chan struct{} // closed when the token is out for good
+	life    context.Context
+	end     context.CancelFunc // of life; Close calls it
+	owned   sync.WaitGroup     // tend and the workers
+	once    sync.Once
+	closed  chan struct{} // closed when nothing is left
+	err     error         // of closing; written before closed is closed
 }
 
 // Open finds the token and the key that the config names, logs in, and proves
@@ -60,33 +58,29 @@ func Open(ctx context.Context, config Config, certificate *x509.Certificate) (*T
 }
 
 func open(ctx context.Context, config Config, certificate *x509.Certificate, load loader) (*Token, error) {
-	type result struct {
-		token *Token
-		err   error
+	t, err := newToken(config, certificate, load, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, opening(config, err)
 	}
-	done := make(chan result, 1)
-	go func() {
-		token, err := begin(ctx, config, certificate, load)
-		done <- result{token, err}
-	}()
 	select {
-	case r := <-done:
-		if r.err != nil {
-			return nil, withKind(fmt.Errorf("opening token %s: %w", config.tokenName(), r.err))
+	case err := <-t.begun:
+		if err != nil {
+			return nil, opening(config, errors.Join(err, t.Close(context.Background())))
 		}
-		return r.token, nil
+		return t, nil
 	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.token != nil {
-				_ = r.token.Close(context.Background())
-			}
-		}()
-		return nil, withKind(fmt.Errorf("opening token %s: %w", config.tokenName(), ctx.Err()))
+		t.abandon()
+		return nil, opening(config, ctx.Err())
 	}
 }
 
-// begin is Open without the clock.
-func begin(ctx context.Context, config Config, certificate *x509.Certificate, load loader) (*Token, error) {
+func opening(config Config, err error) error {
+	return withKind(fmt.Errorf("opening token %s: %w", config.tokenName(), err))
+}
+
+// newToken makes a token that tries to come up by itself, until it is closed.
+// How the first try goes is told to begun.
+func newToken(config Config, certificate *x509.Certificate, load loader, log *slog.Logger) (*Token, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
 	}
@@ -94,48 +88,25 @@ func begin(ctx context.Context, config Config, certificate *x509.Certificate, lo
 	if err != nil {
 		return nil, err
 	}
-	m, s, err := process.enter(ctx, config, load)
-	if err != nil {
-		return nil, err
-	}
 	t := &Token{
-		module:   m,
-		keeper:   &keeper{slot: s, public: public, turn: make(chan struct{}, 1)},
+		keeper:   &keeper{config: config, public: public, turn: make(chan struct{}, 1)},
+		load:     load,
+		log:      log,
 		requests: make(chan *request),
-		opened:   time.Now(),
-		failing:  make(chan struct{}, 1),
+		made:     time.Now(),
+		begun:    make(chan error, 1),
+		refused:  make(chan struct{}),
 		closed:   make(chan struct{}),
 	}
 	t.life, t.end = context.WithCancel(context.Background())
-	if err := t.start(ctx); err != nil {
-		return nil, errors.Join(err, t.Close(context.Background()))
-	}
+	t.state.Store(newState(errOpening, t.made))
+	t.owned.Add(1)
+	go t.tend()
 	return t, nil
 }
 
-// start logs in, opens the sessions and lets the workers run.
-func (t *Token) start(ctx context.Context) error {
-	size, err := t.keeper.slot.config.sessions(t.keeper.slot.info.MaxSessionCount)
-	if err != nil {
-		return err
-	}
-	if err := t.keeper.start(ctx); err != nil {
-		return err
-	}
-	for len(t.pool) < size {
-		w := &worker{token: t}
-		if err := w.replace(ctx); err != nil {
-			return fmt.Errorf("opening session %d of %d: %w", len(t.pool)+1, size, err)
-		}
-		t.pool = append(t.pool, w)
-	}
-	t.workers.Add(len(t.pool) + 1)
-	for _, w := range t.pool {
-		go w.run()
-	}
-	go t.watch()
-	return nil
-}
+// name says which token it is.
+func (t *Token) name() string { return t.keeper.config.tokenName() }
 
 func publicKeyOf(certificate *x509.Certificate) (*rsa.PublicKey, error) {
 	if certificate == nil {
@@ -151,88 +122,6 @@ func publicKeyOf(certificate *x509.Certificate) (*rsa.PublicKey, error) {
 	return public, nil
 }
 
-// Sessions returns how many signatures are made at once.
-func (t *Token) Sessions() int { return len(t.pool) }
-
-// Abandoned returns how many sessions are in calls that no caller waits for any
-// more: because they outlived their callers, or to be replaced after an error.
-// When it stays at [Token.Sessions] the token has stopped.
-func (t *Token) Abandoned() int { return int(t.abandoned.Load()) }
-
-// Ready returns nil when the token can sign as far as is known: it is open, the
-// last request that the token answered was signed, and it has not stalled, with
-// all sessions abandoned and no answer for a second. Else it says why not. It
-// does not block. A token that is not ready is probed every second and becomes
-// ready by itself, unless its PIN was refused.
-func (t *Token) Ready() error {
-	if t.life.Err() != nil {
-		return withKind(ErrClosed)
-	}
-	if failure := t.failure.Load(); failure != nil {
-		return withKind(*failure)
-	}
-	silence := time.Since(t.opened) - time.Duration(t.answered.Load())
-	if n := t.Abandoned(); n >= t.Sessions() && silence >= stallTime {
-		return fault.New(fault.TokenUnavailable, "all %d sessions are in calls that do not return", n)
-	}
-	return nil
-}
-
-// note takes down how a request ended, for Ready.
-func (t *Token) note(err error) {
-	t.answered.Store(int64(time.Since(t.opened)))
-	switch {
-	case err == nil:
-		if t.failure.Load() != nil {
-			t.failure.Store(nil)
-		}
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), classOf(err) == requestClass:
-	default:
-		t.failure.Store(&err)
-		select {
-		case t.failing <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// watch probes a token that is out of order until it signs again, because
-// nobody sends requests to a token that is not ready.
-func (t *Token) watch() {
-	defer t.workers.Done()
-	for {
-		select {
-		case <-t.life.Done():
-			return
-		case <-t.failing:
-		}
-		for t.failure.Load() != nil {
-			select {
-			case <-t.life.Done():
-				return
-			case <-time.After(probeInterval):
-			}
-			// Without a deadline: a probe that hangs must not be followed by
-			// others until every session hangs.
-			t.probe(t.life)
-		}
-	}
-}
-
-// probe signs a random digest, and verifies it, since a token may come back with
-// another key. What it finds is noted.
-func (t *Token) probe(ctx context.Context) {
-	var digest [sha256.Size]byte
-	_, _ = rand.Read(digest[:]) // never fails
-	signature, err := t.SignDigest(ctx, digest)
-	if err != nil {
-		return // noted by the worker
-	}
-	if rsa.VerifyPKCS1v15(t.keeper.public, crypto.SHA256, digest[:], signature) != nil {
-		t.note(fault.New(fault.SignatureWrong, "the token gave a wrong signature"))
-	}
-}
-
 // Close lets calls in flight finish, closes the sessions, which logs out, and
 // finalises the module if no other Token uses it. Requests that wait for a
 // session fail with [ErrClosed].
@@ -241,28 +130,37 @@ func (t *Token) probe(ctx context.Context) {
 // because C_Finalize under a running call crashes the process. Should the calls
 // return, closing goes on by itself; Close may be called again, to wait for that.
 func (t *Token) Close(ctx context.Context) error {
-	t.once.Do(func() {
-		t.end()
-		go func() {
-			t.workers.Wait()
-			t.err = t.finish()
-			close(t.closed)
-		}()
-	})
+	t.abandon()
 	select {
 	case <-t.closed:
 		return withKind(t.err)
 	case <-ctx.Done():
 		return withKind(fmt.Errorf("closing token %s: calls are still running in the library, which is left as it is: %w",
-			t.keeper.slot.config.tokenName(), ctx.Err()))
+			t.name(), ctx.Err()))
 	}
+}
+
+// abandon is Close without waiting.
+func (t *Token) abandon() {
+	t.once.Do(func() {
+		t.end()
+		go func() {
+			t.owned.Wait()
+			t.err = t.finish()
+			close(t.closed)
+		}()
+	})
 }
 
 // finish undoes what Open did, after the last worker.
 func (t *Token) finish() error {
-	rest := make([]*session, len(t.pool))
-	for i, w := range t.pool {
+	m := t.keeper.module.Load()
+	if m == nil {
+		return nil
+	}
+	rest := make([]*session, len(t.hired))
+	for i, w := range t.hired {
 		rest[i] = w.session
 	}
-	return errors.Join(t.keeper.close(rest), process.exit(t.module, t.keeper.slot))
+	return errors.Join(t.keeper.close(rest), process.exit(m, t.found))
 }

@@ -3,6 +3,8 @@ package hsm
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/roamsign/roamsign/internal/fault"
 )
@@ -11,19 +13,21 @@ import (
 // there are never more calls in the library than sessions.
 type worker struct {
 	token   *Token
-	session *session    // nil when there is none
-	broken  bool        // the session must be replaced before it is used
-	used    *generation // by the last attempt
+	session *session     // nil when there is none
+	broken  bool         // the session must be replaced before it is used
+	used    *generation  // by the last attempt
+	began   atomic.Int64 // when the present request came, in nanoseconds after [Token].made
 }
 
 // run serves requests until the token's life ends.
 func (w *worker) run() {
-	defer w.token.workers.Done()
+	defer w.token.owned.Done()
 	for {
 		select {
 		case <-w.token.life.Done():
 			return
 		case r := <-w.token.requests:
+			w.began.Store(int64(time.Since(w.token.made)))
 			w.serve(r)
 		}
 	}
@@ -70,24 +74,49 @@ func (w *worker) sign(r *request) ([]byte, error) {
 // is to be replaced, since an operation may have stayed active in it.
 func (w *worker) attempt(ctx context.Context, input []byte) (_ []byte, err error) {
 	defer rescue(&err)
-	k := w.token.keeper
-	w.used = k.current.Load()
-	if w.broken || w.session == nil || w.session.epoch != w.used.epoch {
-		if err := w.replace(ctx); err != nil {
-			return nil, err
-		}
-		w.used = k.current.Load()
+	if err := w.enter(ctx); err != nil {
+		return nil, err
 	}
+	defer w.token.keeper.module.Load().leave()
 	w.broken = true
-	signature, err := sign(k.slot.p11, w.session.handle, w.used.key, input)
+	signature, err := sign(w.used.slot.p11, w.session.handle, w.used.key, input)
 	if err != nil {
 		return nil, err
 	}
-	if len(signature) != k.public.Size() {
-		return nil, fault.New(fault.SignatureWrong, "the token gave a signature of %d bytes, want %d", len(signature), k.public.Size())
+	if size := w.token.keeper.public.Size(); len(signature) != size {
+		return nil, fault.New(fault.SignatureWrong, "the token gave a signature of %d bytes, want %d", len(signature), size)
 	}
 	w.broken = false
 	return signature, nil
+}
+
+// enter goes into the library with a session of the present epoch, however often
+// somebody initialises the module again on the way.
+func (w *worker) enter(ctx context.Context) error {
+	k := w.token.keeper
+	for {
+		w.used = k.current.Load()
+		if k.void(w.used) {
+			if err := k.renew(ctx, w.used, sessionClass); err != nil {
+				return err
+			}
+			w.used = k.current.Load()
+		}
+		if w.broken || w.session == nil || w.session.epoch != w.used.epoch {
+			if err := w.replace(ctx); err != nil {
+				return err
+			}
+			w.used = k.current.Load()
+		}
+		m := k.module.Load()
+		if err := m.enter(ctx); err != nil {
+			return err
+		}
+		if w.session.epoch == w.used.epoch && !k.void(w.used) {
+			return nil
+		}
+		m.leave()
+	}
 }
 
 // replace gives the worker a fresh session.

@@ -1,0 +1,72 @@
+package hsm
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// gate counts the calls that run in a library, and keeps others out while it is
+// initialised anew: C_Finalize under a running call crashes the process.
+//
+// Whoever is inside never waits for anything but the library, or the gate could
+// not be shut. The zero gate is open. Safe for concurrent use.
+type gate struct {
+	mu     sync.Mutex
+	inside int
+	opened chan struct{} // not nil while the gate is shut; closed when it opens
+	empty  chan struct{} // takes a value when the last one has left a shut gate
+}
+
+// enter waits while the gate is shut. Each enter wants one leave.
+func (g *gate) enter(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		opened := g.opened
+		if opened == nil {
+			g.inside++
+			g.mu.Unlock()
+			return nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-opened:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the module to be initialised again: %w", ctx.Err())
+		}
+	}
+}
+
+func (g *gate) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.inside--
+	if g.inside == 0 && g.opened != nil {
+		g.empty <- struct{}{}
+	}
+}
+
+// shut keeps others out and waits until nobody is inside. It reports false when
+// ctx ends first; the gate is open again then. One at a time may call it.
+func (g *gate) shut(ctx context.Context) bool {
+	g.mu.Lock()
+	g.opened, g.empty = make(chan struct{}), make(chan struct{}, 1)
+	if g.inside == 0 {
+		g.empty <- struct{}{}
+	}
+	g.mu.Unlock()
+	select {
+	case <-g.empty:
+		return true
+	case <-ctx.Done():
+		g.open()
+		return false
+	}
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.opened)
+	g.opened = nil
+}
