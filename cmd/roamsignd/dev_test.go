@@ -85,8 +85,8 @@ func TestTheDevCertificateIsOfLHDNsProfile(t *testing.T) {
 		}
 	}
 	want := []string{
-		"2.5.4.6 MY", "2.5.4.10 Contoh Perantara Sdn. Bhd.", "2.5.4.97 C20880050010", "2.5.4.11 NOT FOR SUBMISSION",
-		"2.5.4.3 Contoh Perantara Sdn. Bhd.", "2.5.4.5 202001234567",
+		"2.5.4.6 MY", "2.5.4.10 Contoh Perantara Sdn. Bhd.", "2.5.4.97 C20880050090", "2.5.4.11 NOT FOR SUBMISSION",
+		"2.5.4.3 Contoh Perantara Sdn. Bhd.", "2.5.4.5 202001234590",
 	}
 	if diff := cmp.Diff(want, elements); diff != "" {
 		t.Errorf("subject (-want +got):\n%s", diff)

@@ -12,12 +12,17 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// devTaxpayers are made up. The first is the intermediary itself, and the
-// client's default.
-var devTaxpayers = []struct{ tin, brn, name string }{
-	{"C20880050010", "202001234567", "Contoh Perantara Sdn. Bhd."},
+// devTaxpayers are made up. The first is the client's default.
+var devTaxpayers = []devParty{
+	{"C20880050010", "201901054321", "Kopi Kampung Baru Sdn. Bhd."},
 	{"C20880050020", "202001234568", "Contoh Kedai Sdn. Bhd."},
 }
+
+// devIntermediary holds the signing certificate: as with a roaming certificate,
+// it is not the taxpayer.
+var devIntermediary = devParty{"C20880050090", "202001234590", "Contoh Perantara Sdn. Bhd."}
+
+type devParty struct{ tin, brn, name string }
 
 // softHSMVariable tells SoftHSM2 where its configuration is.
 const softHSMVariable = "SOFTHSM2_CONF"

@@ -181,7 +181,7 @@ func (d *dev) certificates(out io.Writer, public *rsa.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	self := devTaxpayers[0]
+	self := devIntermediary
 	certificate, err := authority.Signing(ca.Organization{
 		Country: "MY", Name: self.name, TIN: self.tin, Unit: "NOT FOR SUBMISSION", CommonName: self.name, BRN: self.brn,
 	}, public, validity)
