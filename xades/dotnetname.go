@@ -143,7 +143,7 @@ func nameAttribute(der []byte, oid string) string {
 	for _, set := range rdns {
 		for _, a := range set {
 			if a.Type.String() == oid {
-				text, _ := directoryString(a.Value) //nolint:errcheck // unreadable is as good as empty
+				text, _ := directoryString(a.Value) // unreadable is as good as empty
 				return text
 			}
 		}

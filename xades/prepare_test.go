@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/xml"
+	"errors"
 	"io"
 	"math/big"
 	"strings"
@@ -102,7 +103,7 @@ func TestWhatCannotBeSignedIsRefusedWithASentence(t *testing.T) {
 				t.Error("got a draft with the error")
 			}
 			refused(t, err, row.kind, row.want)
-			inPrepareOnly := row.kind == ErrTooLarge || strings.Contains(row.want, "cannot stand in it")
+			inPrepareOnly := errors.Is(row.kind, ErrTooLarge) || strings.Contains(row.want, "cannot stand in it")
 			if _, err := DigestAsSigned([]byte(row.document), Options{}); !inPrepareOnly {
 				refused(t, err, row.kind, row.want)
 			}
@@ -264,7 +265,7 @@ func wellFormed(t *testing.T, document []byte) {
 	decoder := xml.NewDecoder(bytes.NewReader(document))
 	for {
 		token, err := decoder.Token()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {

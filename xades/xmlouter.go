@@ -73,7 +73,7 @@ func (o *outerXML) start(s *xmlScanner, on bool) {
 }
 
 // push makes known that prefix is uri.
-func (o *outerXML) push(prefix, uri []byte, declared bool) { //nolint:revive // the flag is a fact, not a mode
+func (o *outerXML) push(prefix, uri []byte, declared bool) {
 	at := o.find(prefix)
 	switch {
 	case at >= 0 && bytes.Equal(o.known[at].uri, uri):

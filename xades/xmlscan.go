@@ -85,7 +85,6 @@ type xmlScanner struct {
 	raw        []byte
 	plain      bool // tokText: raw is its own canonical form
 	inked      bool // tokText, tokCDATA: raw has a character that is no literal blank
-	references bool // tokText: raw has references
 
 	open      []openElement
 	ns        namespaces
@@ -156,14 +155,14 @@ func (s *xmlScanner) end() error {
 // text reads one literal run, up to the next markup.
 func (s *xmlScanner) text() error {
 	start := s.pos
-	plain, references := true, false
+	plain := true
 	src, i := s.src, s.pos
 	for i < len(src) && blank(src[i]) && src[i] != '\r' {
 		i++
 	}
 	if i < len(src) && src[i] == '<' { // the blanks between two tags
 		s.kind, s.raw, s.pos = tokText, src[start:i], i
-		s.plain, s.references, s.inked = true, false, false
+		s.plain, s.inked = true, false
 		return nil
 	}
 	for {
@@ -175,11 +174,11 @@ func (s *xmlScanner) text() error {
 		}
 		switch c := src[i]; {
 		case c == '&':
-			end, _, err := s.reference(i)
+			end, err := s.reference(i)
 			if err != nil {
 				return err
 			}
-			plain, references = false, true
+			plain = false
 			i = end
 		case c == '\r':
 			plain = false
@@ -199,7 +198,7 @@ func (s *xmlScanner) text() error {
 		}
 	}
 	s.kind, s.raw, s.pos = tokText, src[start:i], i
-	s.plain, s.references, s.inked = plain, references, !allBlank(s.raw)
+	s.plain, s.inked = plain, !allBlank(s.raw)
 	if len(s.open) == 0 && s.inked {
 		return s.fault(start, "text outside the root element")
 	}
@@ -218,20 +217,19 @@ func (s *xmlScanner) char(i int) (int, error) {
 	return size, nil
 }
 
-// reference reads the character reference or predefined entity at i and gives
-// the offset after it and the character.
-func (s *xmlScanner) reference(i int) (end int, r rune, err error) {
+// reference checks the character reference or predefined entity at i and gives
+// the offset after it.
+func (s *xmlScanner) reference(i int) (end int, err error) {
 	const longest = 64 // "&#x0010FFFF;" and some zeros
 	stop := bytes.IndexByte(s.src[i:min(i+longest, len(s.src))], ';')
 	if stop < 0 {
-		return 0, 0, s.fault(i, "& that begins no reference; write &amp;")
+		return 0, s.fault(i, "& that begins no reference; write &amp;")
 	}
 	name := s.src[i+1 : i+stop]
-	r, ok := referenced(name)
-	if !ok {
-		return 0, 0, s.fault(i, "&%s; is not a reference XML allows without a DTD", name)
+	if _, ok := referenced(name); !ok {
+		return 0, s.fault(i, "&%s; is not a reference XML allows without a DTD", name)
 	}
-	return i + stop + 1, r, nil
+	return i + stop + 1, nil
 }
 
 // referenced resolves what stands between & and ;.

@@ -179,7 +179,7 @@ func (s *xmlScanner) value(i int) (end int, plain bool, err error) {
 		case xmlClass[c]&inValue != 0:
 			i++
 		case c == '&':
-			if i, _, err = s.reference(i); err != nil {
+			if i, err = s.reference(i); err != nil {
 				return 0, false, err
 			}
 			plain = false
