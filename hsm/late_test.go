@@ -43,6 +43,22 @@ func TestWaitingForASessionEndsWithTheContext(t *testing.T) {
 	})
 }
 
+func TestCallerWhoHasLeftAlreadyCostsNothing(t *testing.T) {
+	token := softhsmtest.New(t)
+	f, open := faultyToken(t, token)
+	f.set("Sign", nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 50 {
+		_, err := open.SignDigest(ctx, randomDigest())
+		wantError(t, err, context.Canceled, fault.Canceled)
+	}
+	closeToken(t, open)
+	if got := f.count("Sign"); got != 0 {
+		t.Errorf("got %d signatures for nobody, want none", got)
+	}
+}
+
 // TestHungCallCostsOneSession: the caller leaves at its deadline, the others go
 // on, the call is counted, and its session is replaced when it comes back.
 func TestHungCallCostsOneSession(t *testing.T) {
