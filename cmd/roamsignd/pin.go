@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -59,10 +60,14 @@ func (s secrets) ask(ctx context.Context, what, flag string) (hsm.PIN, error) {
 // typed shows a prompt and reads a line that the terminal does not show.
 func (s secrets) typed(ctx context.Context, what, flag string) ([]byte, error) {
 	file, ok := s.streams.In.(*os.File)
-	if !ok || !term.IsTerminal(int(file.Fd())) {
+	fd := -1
+	if ok {
+		fd = int(file.Fd())
+	}
+	if !term.IsTerminal(fd) {
 		return nil, command.Usagef("no file is named for %s, and there is no terminal to ask at: give %s FILE, a file that only you can read", what, flag)
 	}
-	before, err := term.GetState(int(file.Fd()))
+	before, err := term.GetState(fd)
 	if err != nil {
 		return nil, fmt.Errorf("asking for %s: %w", what, err)
 	}
@@ -73,14 +78,14 @@ func (s secrets) typed(ctx context.Context, what, flag string) ([]byte, error) {
 	}
 	read := make(chan line, 1)
 	go func() {
-		text, err := term.ReadPassword(int(file.Fd()))
+		text, err := term.ReadPassword(fd)
 		read <- line{text, err}
 	}()
 	select {
 	case got := <-read:
 		_, _ = io.WriteString(s.streams.Err, "\n")
 		if got.err == nil && len(got.text) == 0 {
-			got.err = fmt.Errorf("nothing was typed")
+			got.err = errors.New("nothing was typed")
 		}
 		if got.err != nil {
 			return nil, fmt.Errorf("asking for %s: %w", what, got.err)
@@ -89,7 +94,7 @@ func (s secrets) typed(ctx context.Context, what, flag string) ([]byte, error) {
 	case <-ctx.Done():
 		// The reader is left to the end of the process; the terminal is not.
 		_, _ = io.WriteString(s.streams.Err, "\n")
-		_ = term.Restore(int(file.Fd()), before)
+		_ = term.Restore(fd, before)
 		return nil, fmt.Errorf("asking for %s: %w", what, ctx.Err())
 	}
 }
