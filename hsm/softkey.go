@@ -23,7 +23,7 @@ type SoftKey struct {
 	key func() *rsa.PrivateKey
 }
 
-// ErrPassword: the password does not open the file.
+// ErrPassword says that the password does not open the file.
 var ErrPassword = errors.New("password incorrect")
 
 // ParseP12 reads a soft certificate: a PKCS#12 file with one RSA key of 2048, 3072

@@ -95,7 +95,7 @@ func (i *certImport) run(ctx context.Context, streams command.Streams, file stri
 			fmt.Fprintf(out, "It is for the key, and in token %q beside it.\n", s.tokenName())
 		}
 		if i.out != "" {
-			fmt.Fprintf(out, "It is for the key, and in %s with its issuers.\nNext: roamsignd check --login, then roamsignd serve\n", i.out)
+			fmt.Fprintf(out, "It is for the key, and with its issuers in %s.\nNext: roamsignd check --login, then roamsignd serve\n", i.out)
 		} else if s.Signing.Certificate != "" {
 			fmt.Fprintf(out, "Next: serve reads the certificate from a file: repeat this with --out %s\n", s.Signing.Certificate)
 		}
