@@ -87,7 +87,7 @@ type unsigned struct {
 	opens     string // what stands before the signature value there
 	props     func(*values) []byte
 	assemble  func(*values) []byte
-	readsBack func(*values) bool // the block, as it was written
+	readsBack func(v *values, signed []byte) bool // as it was written
 }
 
 // Prepare reads an unsigned UBL 2.1 document, XML or JSON, and decides every
@@ -129,7 +129,7 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 		d.warnings = append(d.warnings, fmt.Sprintf("the certificate's serial number has %d digits; LHDN's XML validation may fail over %d (send JSON instead)",
 			len(v.serial), maxSerialDigits))
 	}
-	if !doc.readsBack(v) {
+	if !doc.readsBack(v, d.signed) {
 		return nil, fmt.Errorf("%w: the signature block cannot stand in it; declare fewer namespaces at the root", ErrUnsignable)
 	}
 	return d, nil
@@ -228,7 +228,7 @@ func readUnsignedJSON(document []byte, options Options) (*unsigned, error) {
 
 // jsonReadsBack tells whether the block is read as it was written, in a document
 // of nothing else.
-func jsonReadsBack(v *values) bool {
+func jsonReadsBack(v *values, _ []byte) bool {
 	const open, end = `{"Invoice":[{`, `}]}`
 	bare := &jsonDocument{canonical: []byte(open + end), spliceAt: len(open), empty: true}
 	doc, err := scanJSON(bare.assemble(*v), jsonOptions{literals: literalsAsIs})

@@ -2,7 +2,6 @@ package xades
 
 import (
 	"bytes"
-	"slices"
 	"strings"
 )
 
@@ -104,18 +103,35 @@ func (d *xmlDocument) assemble(v *values) []byte {
 	return append(w, d.canonical[d.supplierAt:]...)
 }
 
-// readsBack tells whether the blocks are well-formed where they stand, within the
-// bounds. That they are not is for a root that declares too much, or would be a
-// fault of this package. What they stand between need not be read again: they
-// stand between tags of canonical XML, and change nothing there.
-func (d *xmlDocument) readsBack(v *values) bool {
-	bare := *d
-	bare.canonical = slices.Concat(d.canonical[:d.rootEnd], d.canonical[bytes.LastIndex(d.canonical, []byte("</")):])
-	bare.supplierAt = d.rootEnd
-	s := xmlScanner{src: bare.assemble(v)}
+// readsBack tells whether a signed document is the canonical form with two whole
+// elements spliced in that are well-formed where they stand, within the bounds.
+// That it is not is for a root that declares too much, or would be a fault of
+// this package. The canonical bytes are compared, not read again.
+func (d *xmlDocument) readsBack(_ *values, signed []byte) bool {
+	s := xmlScanner{src: signed}
+	root, between, rest := d.canonical[:d.rootEnd], d.canonical[d.rootEnd:d.supplierAt], d.canonical[d.supplierAt:]
+	if !bytes.HasPrefix(signed, root) || s.next() != nil || s.pos != len(root) || !s.element() {
+		return false
+	}
+	if !bytes.HasPrefix(signed[s.pos:], between) {
+		return false
+	}
+	s.pos += len(between)
+	return s.element() && bytes.Equal(signed[s.pos:], rest)
+}
+
+// element reads an element that begins here, to its end.
+func (s *xmlScanner) element() bool {
+	depth := len(s.open)
 	for {
 		if err := s.next(); err != nil || s.kind == tokEOF {
-			return err == nil
+			return false
+		}
+		if s.kind == tokEnd && len(s.open) == depth {
+			return true
+		}
+		if len(s.open) <= depth {
+			return false
 		}
 	}
 }
