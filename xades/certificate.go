@@ -56,14 +56,21 @@ func checkCertificate(cert *x509.Certificate, at time.Time) (*rsa.PublicKey, err
 	return key, nil
 }
 
-// certificateValues fills in what a signature block says of its certificate.
-func (v *values) certificateValues(cert *x509.Certificate) (err error) {
+// certificateValues fills in what a signature block of the format says of its
+// certificate.
+func (v *values) certificateValues(cert *x509.Certificate, format Format) (err error) {
 	digest := sha256.Sum256(cert.Raw)
 	v.certDigest = base64.StdEncoding.EncodeToString(digest[:])
 	v.certificate = base64.StdEncoding.EncodeToString(cert.Raw)
 	v.serial = cert.SerialNumber.String()
 	if v.issuer, err = Name(cert.RawIssuer); err != nil {
 		return fmt.Errorf("%w: its issuer: %w", ErrCertificate, err)
+	}
+	if format == XML {
+		if !xmlText(v.issuer) {
+			return fmt.Errorf("%w: its issuer %q has a character that XML cannot hold; sign JSON, or get another certificate", ErrCertificate, v.issuer)
+		}
+		return nil
 	}
 	if v.subject, err = Name(cert.RawSubject); err != nil {
 		return fmt.Errorf("%w: its subject: %w", ErrCertificate, err)

@@ -107,11 +107,8 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 		return nil, err
 	}
 	v := &values{signingTime: signingTime.Format(timeLayout)}
-	if err := v.certificateValues(cert); err != nil {
+	if err := v.certificateValues(cert, doc.format); err != nil {
 		return nil, err
-	}
-	if doc.format == XML && !xmlText(v.issuer) {
-		return nil, fmt.Errorf("%w: its issuer %q has a character that XML cannot hold; sign JSON, or get another certificate", ErrCertificate, v.issuer)
 	}
 	d := &Draft{format: doc.format, facts: doc.header.facts(), key: key, canonical: doc.canonical, warnings: doc.warnings}
 	d.docDigest = sha256.Sum256(doc.canonical)

@@ -312,7 +312,7 @@ func signedWith(t *testing.T, document string, cert *x509.Certificate) []byte {
 		t.Fatal(err)
 	}
 	var was, is values
-	if err := was.certificateValues(own); err != nil {
+	if err := was.certificateValues(own, JSON); err != nil {
 		t.Fatal(err)
 	}
 	is.certDigest, is.certificate, is.serial = digestText(cert.Raw), base64.StdEncoding.EncodeToString(cert.Raw), cert.SerialNumber.String()
