@@ -32,6 +32,7 @@ func (t *Token) tend() {
 		t.rise()
 	} else {
 		t.worsen(err)
+		t.log.Warn("token not in service yet", "token", t.name(), "error", err.Error())
 	}
 	t.begun <- err
 	wait := firstWait
@@ -107,7 +108,7 @@ func (t *Token) look(ctx context.Context) error {
 
 // begin finds the token for the first time.
 func (t *Token) begin(ctx context.Context) error {
-	m, s, err := process.enterAs(ctx, t, t.keeper.config, t.load)
+	m, s, err := process.enterAs(ctx, t, t.keeper.config, t.loader)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 // was lost. All its methods are safe for concurrent use.
 type Token struct {
 	keeper *keeper
-	load   loader
+	loader loader
 	log    *slog.Logger
 
 	requests  chan *request
@@ -90,7 +90,7 @@ func newToken(config Config, certificate *x509.Certificate, load loader, log *sl
 	}
 	t := &Token{
 		keeper:   &keeper{config: config, public: public, turn: make(chan struct{}, 1)},
-		load:     load,
+		loader:   load,
 		log:      log,
 		requests: make(chan *request),
 		made:     time.Now(),
