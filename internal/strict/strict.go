@@ -54,7 +54,8 @@ type Document struct {
 
 // Decode reads one YAML document into the struct that into points to, whose
 // fields' yaml tags are the keys of the file. Structs within it, inlined or not,
-// are read the same way; every other field is decoded as package yaml does.
+// and lists of structs, whose items' paths are "tokens[1]", are read the same way;
+// every other field is decoded as package yaml does.
 func Decode(text []byte, into any) *Document {
 	d := &Document{lines: map[string]int{}}
 	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
@@ -98,10 +99,25 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 			continue
 		}
 		d.lines[full] = key.Line
-		if field.Kind() == reflect.Struct {
-			d.mapping(value, full+".", field)
-		} else if err := value.Decode(field.Addr().Interface()); err != nil {
-			d.add(value.Line, "%s must be %s", full, kindOf(field.Type()))
+		d.value(value, full, field)
+	}
+}
+
+// value reads a node into a field.
+func (d *Document) value(node *yaml.Node, path string, field reflect.Value) {
+	switch {
+	case field.Kind() == reflect.Struct:
+		d.mapping(node, path+".", field)
+	case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct && node.Kind == yaml.SequenceNode:
+		field.Set(reflect.MakeSlice(field.Type(), len(node.Content), len(node.Content)))
+		for i, item := range node.Content {
+			full := fmt.Sprintf("%s[%d]", path, i)
+			d.lines[full] = item.Line
+			d.mapping(item, full+".", field.Index(i))
+		}
+	default:
+		if err := node.Decode(field.Addr().Interface()); err != nil {
+			d.add(node.Line, "%s must be %s", path, kindOf(field.Type()))
 		}
 	}
 }

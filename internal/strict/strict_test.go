@@ -21,13 +21,17 @@ type whole struct {
 	Count   int               `yaml:"count"`
 	List    []string          `yaml:"list"`
 	Env     map[string]string `yaml:"env"`
+	Items   []inner           `yaml:"items"`
 }
 
 func TestAValidFileIsReadWhole(t *testing.T) {
 	var got whole
-	err := Decode([]byte("listen: a:1\ninner: {path: p, wait: 5s}\ncount: 3\nlist: [x, y]\nenv: {A: b}\n"), &got).Err()
+	err := Decode([]byte("listen: a:1\ninner: {path: p, wait: 5s}\ncount: 3\nlist: [x, y]\nenv: {A: b}\nitems: [{path: q}, {wait: 1s}]\n"), &got).Err()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(got.Items) != 2 || got.Items[0].Path != "q" || got.Items[1].Wait != time.Second {
+		t.Errorf("got items %+v", got.Items)
 	}
 	if got.Inlined.Listen != "a:1" || got.Inner != (inner{"p", 5 * time.Second}) || got.Count != 3 || len(got.List) != 2 || got.Env["A"] != "b" {
 		t.Errorf("got %+v", got)
@@ -37,12 +41,15 @@ func TestAValidFileIsReadWhole(t *testing.T) {
 func TestEveryFaultIsToldWithItsLine(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"an unknown key, at the top and below", "lisen: x\ninner:\n  pth: y\n",
-			"line 1: lisen is not a key here; the keys are listen, inner, count, list, env\nline 3: inner.pth is not a key here; the keys are path, wait"},
+			"line 1: lisen is not a key here; the keys are listen, inner, count, list, env, items\nline 3: inner.pth is not a key here; the keys are path, wait"},
 		{"a key given twice", "count: 1\ncount: 2\n", "line 2: count is given twice"},
 		{"values of the wrong kind", "count: many\nlist: {a: b}\ninner: {wait: long}\n",
 			"line 1: count must be a whole number\nline 2: list must be a list\nline 3: inner.wait must be a duration, such as \"5s\""},
 		{"a text where a mapping belongs", "inner: 3\n", "line 1: inner must have the keys path, wait"},
-		{"no mapping at all", "- x\n", "line 1: the file must have the keys listen, inner, count, list, env"},
+		{"faults in a list's items", "items:\n  - path: x\n  - pth: y\n    wait: long\n  - 3\n",
+			"line 3: items[1].pth is not a key here; the keys are path, wait\nline 4: items[1].wait must be a duration, such as \"5s\"\nline 5: items[2] must have the keys path, wait"},
+		{"no list where one belongs", "items: {path: x}\n", "line 1: items must be a list"},
+		{"no mapping at all", "- x\n", "line 1: the file must have the keys listen, inner, count, list, env, items"},
 		{"a second document", "count: 1\n---\ncount: 2\n", "line 2: a second document begins here; the file holds one"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -65,6 +72,11 @@ func TestValidationsFaultsGetTheLinesOfTheirKeys(t *testing.T) {
 	d.Locate("", errors.New("count: must be positive"))
 	d.Locate("inner.", errors.Join(errors.New("path: no such file: y"), errors.New("wait: missing")))
 	d.Locate("", errors.New("listen: missing"))
+	e := Decode([]byte("items:\n  - path: y\n  - path: z\n"), &whole{})
+	e.Locate("items[1].", errors.Join(errors.New("path: no such file: z"), errors.New("wait: missing")))
+	if err := e.Err(); err == nil || err.Error() != "line 3: items[1].path: no such file: z" {
+		t.Errorf("got:\n%v", err)
+	}
 	want := "listen: missing\nline 1: count must be a whole number\nline 2: inner.wait: missing\nline 3: inner.path: no such file: y"
 	if err := d.Err(); err == nil || err.Error() != want {
 		t.Errorf("got:\n%v\nwant:\n%s", err, want)
