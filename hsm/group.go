@@ -66,6 +66,9 @@ func openGroup(ctx context.Context, configs []Config, certificate *x509.Certific
 		g.undo(ctx)
 		return nil, err
 	}
+	for _, t := range g.tokens {
+		close(t.goOn)
+	}
 	g.owned.Go(g.mourn)
 	return g, nil
 }

@@ -30,11 +30,16 @@ func (t *Token) tend() {
 	err := t.attempt(t.begin)
 	if err == nil {
 		t.rise()
+		t.begun <- nil
 	} else {
 		t.worsen(err)
-		t.log.Warn("token not in service yet", "token", t.name(), "error", err.Error())
+		t.begun <- err
+		select {
+		case <-t.goOn:
+			t.log.Warn("token not in service yet", "token", t.name(), "error", err.Error())
+		case <-t.life.Done():
+		}
 	}
-	t.begun <- err
 	wait := firstWait
 	for t.life.Err() == nil {
 		now := t.state.Load()

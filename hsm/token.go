@@ -29,9 +29,10 @@ type Token struct {
 	tending atomic.Int64 // since when tend is in the library, in nanoseconds after made; 0 when it is not
 	stuck   atomic.Int64 // since when calls that hang keep the token from coming back, likewise
 
-	found slot       // of tend until it is over: where the token stood at first
-	hired []*worker  // of tend likewise
-	begun chan error // takes how the first try to bring the token up went
+	found slot          // of tend until it is over: where the token stood at first
+	hired []*worker     // of tend likewise
+	begun chan error    // takes how the first try to bring the token up went
+	goOn  chan struct{} // closed when others are to follow a first try that failed
 
 	refused chan struct{} // closed when the token is out for good
 	life    context.Context
@@ -79,7 +80,7 @@ func opening(config Config, err error) error {
 }
 
 // newToken makes a token that tries to come up by itself, until it is closed.
-// How the first try goes is told to begun.
+// How the first try goes is told to begun; others wait for goOn.
 func newToken(config Config, certificate *x509.Certificate, load loader, log *slog.Logger) (*Token, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
@@ -95,6 +96,7 @@ func newToken(config Config, certificate *x509.Certificate, load loader, log *sl
 		requests: make(chan *request),
 		made:     time.Now(),
 		begun:    make(chan error, 1),
+		goOn:     make(chan struct{}),
 		refused:  make(chan struct{}),
 		closed:   make(chan struct{}),
 	}

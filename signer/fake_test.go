@@ -39,6 +39,21 @@ var (
 	withoutDigestInfo way = func(_ context.Context, k *fakeKey, digest [32]byte) ([]byte, error) {
 		return rsa.SignPKCS1v15(nil, k.private, 0, digest[:])
 	}
+	// flipsABitOnce is right at the second try of the same digest.
+	flipsABitOnce way = func(ctx context.Context, k *fakeKey, digest [32]byte) ([]byte, error) {
+		if k.suspected(digest) > 0 {
+			return honest(ctx, k, digest)
+		}
+		return flipsABit(ctx, k, digest)
+	}
+	// isAwayAfterALie is out of service once its lie is known.
+	isAwayAfterALie way = func(ctx context.Context, k *fakeKey, digest [32]byte) ([]byte, error) {
+		if k.suspected(digest) > 0 {
+			k.forgive()
+			return isAway(ctx, k, digest)
+		}
+		return flipsABit(ctx, k, digest)
+	}
 	withPSS way = func(_ context.Context, k *fakeKey, digest [32]byte) ([]byte, error) {
 		return rsa.SignPSS(rand.Reader, k.private, crypto.SHA256, digest[:], nil)
 	}
@@ -107,19 +122,20 @@ type fakeKey struct {
 	sessions       int
 	entered        chan struct{} // gets one element for each call, if there is room
 
-	mu     sync.Mutex
-	way    way
-	down   error
-	busy   int
-	calls  int
-	closed bool
-	given  map[[32]byte]bool // SHA-256 of what was given out
+	mu      sync.Mutex
+	way     way
+	down    error
+	busy    int
+	calls   int
+	closed  bool
+	suspect map[[32]byte]int  // digests that were reported
+	given   map[[32]byte]bool // SHA-256 of what was given out
 }
 
 func newFakeKey(t *testing.T, m *material, sessions int) *fakeKey {
 	return &fakeKey{
 		t: t, private: m.key, other: m.otherKey, sessions: sessions,
-		entered: make(chan struct{}, 10_000), way: honest, given: map[[32]byte]bool{},
+		entered: make(chan struct{}, 10_000), way: honest, given: map[[32]byte]bool{}, suspect: map[[32]byte]int{},
 	}
 }
 
@@ -160,6 +176,26 @@ func (k *fakeKey) end() {
 	k.busy--
 }
 
+func (k *fakeKey) Suspect(digest [32]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.suspect[digest]++
+}
+
+// forgive forgets all reports.
+func (k *fakeKey) forgive() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.suspect)
+}
+
+// suspected returns how often a digest was reported.
+func (k *fakeKey) suspected(digest [32]byte) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.suspect[digest]
+}
+
 func (k *fakeKey) Ready() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -171,6 +207,7 @@ func (k *fakeKey) behave(w way) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.way = w
+	clear(k.suspect)
 }
 
 // goDown makes Ready give an error; nil brings the key back.

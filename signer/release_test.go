@@ -30,6 +30,7 @@ var faults = []struct {
 	{"PSS", withPSS, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"nothing", givesNothing, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"wrong as the token's owner saw", seesItself, codes.Unavailable, "SIGNATURE_WRONG"},
+	{"one bit flipped, then away", isAwayAfterALie, codes.Unavailable, "SIGNATURE_WRONG"},
 	{"away", isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
 	{"broken", breaks, codes.Internal, "INTERNAL"},
 	{"blames the caller", blamesTheCaller, codes.Internal, "INTERNAL"},
@@ -103,6 +104,36 @@ func TestWhatTheTokenGaveIsNeitherReleasedNorLogged(t *testing.T) {
 	}
 	if !r.key.given[sha256.Sum256(signature)] {
 		t.Error("the fake gave something else, so this test shows nothing")
+	}
+}
+
+// TestAWrongSignatureIsReportedAndMadeAgain: once, since part of a key may lie
+// and another not.
+func TestAWrongSignatureIsReportedAndMadeAgain(t *testing.T) {
+	r := start(t, setting{})
+	for _, row := range []struct {
+		name      string
+		way       way
+		suspected int
+	}{
+		{"wrong once", flipsABitOnce, 1},
+		{"wrong twice", flipsABit, 2},
+		{"never wrong", honest, 0},
+		{"never answered", isAway, 0},
+	} {
+		r.key.behave(row.way)
+		in := r.request()
+		in.DocumentDigest = digestOf(byte(len(row.name)))
+		out, err := r.as(erp).SignDigest(t.Context(), in)
+		if right := r.verifies(in.GetDocumentDigest(), out.GetSignature()); err == nil && !right {
+			t.Errorf("%s: a wrong signature was released", row.name)
+		}
+		if signed := err == nil; signed != (row.name == "wrong once" || row.name == "never wrong") {
+			t.Errorf("%s: got error %v", row.name, err)
+		}
+		if got := r.key.suspected([32]byte(in.GetDocumentDigest())); got != row.suspected {
+			t.Errorf("%s: got %d reports to the key, want %d", row.name, got, row.suspected)
+		}
 	}
 }
 

@@ -36,8 +36,9 @@ const (
 	handshake = 10 * time.Second
 	// cutOff is how long requests may take to notice that they were cut off.
 	cutOff = 5 * time.Second
-	// polling is how often the key is asked whether it can sign.
-	polling = time.Second
+	// polling is how often the key is asked whether it can sign. Health is to
+	// follow within a second.
+	polling = 250 * time.Millisecond
 )
 
 // Serve answers on the listener, and closes it, until ctx ends. Then requests in

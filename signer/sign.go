@@ -57,6 +57,19 @@ func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) 
 	if err := s.certificate.usable(grant, s.clock()); err != nil {
 		return nil, err
 	}
+	released, wrong := s.obtain(ctx, digest)
+	if fault.Of(wrong) != fault.SignatureWrong {
+		return released, wrong
+	}
+	// Another part of the key may do better. If not, the first error is the truer one.
+	if released, err := s.obtain(ctx, digest); err == nil {
+		return released, nil
+	}
+	return nil, wrong
+}
+
+// obtain has a digest signed in its turn, and verifies what the key gave.
+func (s *Server) obtain(ctx context.Context, digest [32]byte) (signature, error) {
 	leave, err := s.queue.enter(ctx)
 	if err != nil {
 		return nil, err
@@ -65,7 +78,11 @@ func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) 
 	if err != nil {
 		return nil, err
 	}
-	return s.certificate.verify(digest, raw)
+	verified, err := s.certificate.verify(digest, raw)
+	if err != nil {
+		s.key.Suspect(digest)
+	}
+	return verified, err
 }
 
 // ask has the key sign, and leaves the session whatever happens there.

@@ -35,8 +35,13 @@ type Key interface {
 	// not trusted: the caller verifies it.
 	SignDigest(ctx context.Context, digest [32]byte) ([]byte, error)
 
+	// Suspect reports that what SignDigest gave for the digest just now does not
+	// verify. The key no longer uses whatever gave it, until that is proven. It
+	// does not block.
+	Suspect(digest [32]byte)
+
 	// Ready returns nil when SignDigest can be expected to work, else why not.
-	// It does not block: it is asked about once a second.
+	// It does not block: it is asked several times a second.
 	Ready() error
 }
 
