@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
@@ -37,12 +38,17 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 					fmt.Fprintf(streams.Out, "%s: no faults found; the token was not touched (--login logs in)\n", *path)
 					return nil
 				}
-				token, err := s.open(ctx)
+				tokens, err := s.open(ctx, slog.New(slog.DiscardHandler))
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(streams.Out, "%s: no faults found; the token's key belongs to the certificate\n", *path)
-				return shut(token)
+				for _, h := range tokens.Health() {
+					err = errors.Join(err, h.Err)
+				}
+				if err == nil {
+					fmt.Fprintf(streams.Out, "%s: no faults found; the token's key belongs to the certificate\n", *path)
+				}
+				return errors.Join(err, shut(tokens))
 			}
 		},
 	}

@@ -25,8 +25,35 @@ type config struct {
 	Policy string `yaml:"policy"`
 	// Signing names the roaming certificate. Needed.
 	Signing signing `yaml:"signing"`
-	// Token names the token that holds its key, and how to reach it. Needed.
-	Token hsm.Config `yaml:"token"`
+	// Token names the token that holds its key, and how to reach it. Needed, or
+	// else Tokens: several that hold the same key, to share the work and to go on
+	// when one is lost.
+	Token  hsm.Config   `yaml:"token"`
+	Tokens []hsm.Config `yaml:"tokens"`
+}
+
+// all returns the tokens that the file names, however it does.
+func (c *config) all() []hsm.Config {
+	if len(c.Tokens) > 0 {
+		return c.Tokens
+	}
+	return []hsm.Config{c.Token}
+}
+
+// locateTokens puts what is wrong with the tokens on its lines.
+func (c *config) locateTokens(document *strict.Document) {
+	switch {
+	case !document.Given("tokens"):
+		document.Locate("token.", c.Token.Check())
+		return
+	case document.Given("token"):
+		document.Locate("", errors.New("tokens: token is given, too: put all of them under tokens"))
+	case len(c.Tokens) == 0:
+		document.Locate("", errors.New("tokens: the list is empty: name at least one token"))
+	}
+	for i := range c.Tokens {
+		document.Locate(fmt.Sprintf("tokens[%d].", i), c.Tokens[i].Check())
+	}
 }
 
 // signing is the certificate that documents are signed under.
@@ -69,7 +96,7 @@ func load(path string) (*setup, error) {
 	document := strict.Decode(text, &s.config)
 	s.under(filepath.Dir(path))
 	document.Locate("", s.Signer.Validate())
-	document.Locate("token.", s.Token.Check())
+	s.locateTokens(document)
 
 	var faults []error
 	s.credentials, err = s.Signer.TLS.Load()
@@ -139,7 +166,11 @@ func faultsOf(path string, err error) (named []error) {
 // under takes relative paths from the folder of the file.
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
-	for _, path := range []*string{&s.Policy, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile} {
+	paths := []*string{&s.Policy, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
+	for i := range s.Tokens {
+		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)
+	}
+	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) && !hsm.IsCredential(*path) {
 			*path = filepath.Join(folder, *path)
 		}

@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/roamsign/roamsign/hsm"
@@ -28,7 +30,8 @@ func serveCommand() command.Command {
 	return command.Command{
 		Name: "serve", Args: "--config FILE", Purpose: "Serve signatures until interrupted.",
 		About: `Reads the configuration, logs in to the token, proves that its key belongs to the
-signing certificate, and serves. On SIGINT or SIGTERM it finishes what is in
+signing certificate, and serves. With several tokens one is enough to start and to
+go on with. On SIGINT or SIGTERM it finishes what is in
 flight, within the configuration's limits.drain.
 
 Exit codes: 0 stopped as told; 1 it could not start or go on; 2 wrong usage; 77 the
@@ -77,36 +80,62 @@ func listen(address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve opens the token and serves on the listener, which it closes, until ctx
-// ends. It calls ready, if there is one, as soon as connections are accepted.
+// serve opens the tokens and serves on the listener, which it closes, until ctx
+// ends or no token will ever serve again. It calls ready, if there is one, as soon
+// as connections are accepted.
 func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer, ready func() error) error {
 	log := slog.New(slog.NewTextHandler(logs, nil))
 	defer func() { _ = listener.Close() }() // for the early returns; Serve closes it itself
-	token, err := s.open(ctx)
+	super, err := newSupervisor(os.Getenv)
+	if err != nil {
+		return err
+	}
+	tokens, err := s.open(ctx, log)
 	if err != nil {
 		return err
 	}
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
-		Key: token, Sessions: token.Sessions(),
+		Key: tokens, Sessions: tokens.Sessions(),
 		Certificate: s.chain[0], Chain: s.chain[1:], Log: log,
 	})
 	if err == nil && ready != nil {
 		err = ready()
 	}
 	if err == nil {
-		log.Info("serving", "address", listener.Addr().String(), "sessions", token.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
-		err = server.Serve(ctx, listener)
+		defer super.attend(ctx, tokens.Hung)()
+		log.Info("serving", "address", listener.Addr().String(), "sessions", tokens.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
+		err = whileAny(ctx, tokens, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 		log.Info("stopped")
 	}
-	return errors.Join(err, shut(token))
+	return errors.Join(err, shut(tokens))
 }
 
-// open logs in to the token and proves its key.
-func (s *setup) open(ctx context.Context) (*hsm.Token, error) {
+// whileAny runs serve until it returns, and ends its context when no token will
+// ever serve in this process. The error tells why, then.
+func whileAny(ctx context.Context, tokens *hsm.Group, serve func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var over error
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		select {
+		case <-tokens.Over():
+			over = tokens.Ready()
+			cancel()
+		case <-ctx.Done():
+		}
+	})
+	err := serve(ctx)
+	cancel()
+	waiting.Wait()
+	return errors.Join(over, err)
+}
+
+// open logs in to the tokens and proves their key.
+func (s *setup) open(ctx context.Context, log *slog.Logger) (*hsm.Group, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	return hsm.Open(ctx, s.Token, s.chain[0])
+	return hsm.OpenGroup(ctx, s.all(), s.chain[0], log)
 }
 
 // subjectOf writes the certificate's subject as MyInvois documents write names.
@@ -118,8 +147,8 @@ func subjectOf(certificate *x509.Certificate) string {
 	return name
 }
 
-func shut(token *hsm.Token) error {
+func shut(tokens *hsm.Group) error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	return token.Close(ctx)
+	return tokens.Close(ctx)
 }

@@ -74,6 +74,12 @@ func Decode(text []byte, into any) *Document {
 	return d
 }
 
+// Given reports whether the file has the key, by its path.
+func (d *Document) Given(key string) bool {
+	_, given := d.lines[key]
+	return given
+}
+
 func (d *Document) add(line int, format string, args ...any) {
 	d.faults = append(d.faults, Fault{line, fmt.Sprintf(format, args...)})
 }
