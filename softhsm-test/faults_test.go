@@ -13,18 +13,24 @@ import (
 var values = []struct {
 	name  string
 	value uint
+	ours  bool // the request's fault, by that, which no token mends
 }{
-	{"session closed", pkcs11.CKR_SESSION_CLOSED},
-	{"session unknown", pkcs11.CKR_SESSION_HANDLE_INVALID},
-	{"operation active", pkcs11.CKR_OPERATION_ACTIVE},
-	{"not logged in", pkcs11.CKR_USER_NOT_LOGGED_IN},
-	{"key handle gone", pkcs11.CKR_KEY_HANDLE_INVALID},
-	{"device error", pkcs11.CKR_DEVICE_ERROR},
-	{"token not present", pkcs11.CKR_TOKEN_NOT_PRESENT},
-	{"device memory", pkcs11.CKR_DEVICE_MEMORY},
-	{"a vendor's own", pkcs11.CKR_VENDOR_DEFINED + 42},
-	{"the data do not fit", pkcs11.CKR_DATA_LEN_RANGE},
-	{"the key may not sign", pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED},
+	{"session closed", pkcs11.CKR_SESSION_CLOSED, false},
+	{"session unknown", pkcs11.CKR_SESSION_HANDLE_INVALID, false},
+	{"operation active", pkcs11.CKR_OPERATION_ACTIVE, false},
+	{"not logged in", pkcs11.CKR_USER_NOT_LOGGED_IN, false},
+	{"key handle gone", pkcs11.CKR_KEY_HANDLE_INVALID, false},
+	{"device error", pkcs11.CKR_DEVICE_ERROR, false},
+	{"token not present", pkcs11.CKR_TOKEN_NOT_PRESENT, false},
+	{"device memory", pkcs11.CKR_DEVICE_MEMORY, false},
+	{"a vendor's own", pkcs11.CKR_VENDOR_DEFINED + 42, false},
+	{"the data do not fit", pkcs11.CKR_DATA_LEN_RANGE, true},
+	{"the key may not sign", pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED, false},
+}
+
+// variants are whether the call that fails has done its work.
+var variants = map[string]func(*softhsmtest.Shim, string, uint, int){
+	"not applied": (*softhsmtest.Shim).Fail, "applied": (*softhsmtest.Shim).FailAfter,
 }
 
 // TestDrillEveryFault: whatever a call of the hot path returns, once, before or
@@ -33,9 +39,6 @@ var values = []struct {
 // goroutine leaks.
 func TestDrillEveryFault(t *testing.T) {
 	d := drill(t, softhsmtest.New(t), 5*time.Second)
-	variants := map[string]func(*softhsmtest.Shim, string, uint, int){
-		"not applied": (*softhsmtest.Shim).Fail, "applied": (*softhsmtest.Shim).FailAfter,
-	}
 	for _, row := range values {
 		for _, function := range []string{"C_SignInit", "C_Sign"} {
 			for variant, fail := range variants {

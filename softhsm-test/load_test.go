@@ -150,11 +150,12 @@ func (l *load) goesOn(each int) {
 }
 
 // slack is what the machine itself withheld: added to the limits of a drill,
-// since this is about the signer, and the machine may be busy with others.
+// since this is about the signer, and the machine may be busy with others. A
+// request goes through some goroutines, each of which may have to wait like that.
 func (l *load) slack() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stall
+	return 4 * l.stall
 }
 
 // worst returns the longest request since then.

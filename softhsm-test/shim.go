@@ -44,6 +44,7 @@ type Shim struct {
 	calls       map[string]int
 	open        map[uint64]uint64 // sessions, and the epoch that they were opened in
 	epoch       uint64
+	up          bool    // initialised
 	upset       uint64  // what is to be taken away before the next call: lose, logout
 	away        *Outage // nil when the device is there
 	stale       uint    // after an outage: what all functions return until C_Initialize, 0 for nothing
@@ -181,7 +182,7 @@ func (s *Shim) Away(outage Outage) {
 	if !outage.KeepsSessions {
 		s.upset |= lose
 	}
-	if outage.WantsInitialize {
+	if outage.WantsInitialize && s.up {
 		s.stale = outage.Value
 	}
 	s.away = &outage

@@ -177,8 +177,10 @@ func (s *Shim) note(q question) {
 	}
 	switch {
 	case q.Value != pkcs11.CKR_OK:
+	case q.function() == "C_Initialize":
+		s.up = true
 	case q.function() == "C_Finalize":
-		s.stale, s.upset = 0, 0
+		s.up, s.stale, s.upset = false, 0, 0
 	case q.function() == "C_OpenSession" && q.Epoch == s.epoch:
 		s.open[q.Session] = q.Epoch
 	case q.function() == "C_CloseSession":
