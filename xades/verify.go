@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 	"time"
 )
 
@@ -53,11 +54,22 @@ func (r *Report) Valid() bool {
 }
 
 func (r *Report) fail(code, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{code, SeverityError, fmt.Sprintf(format, args...)})
+	r.Findings = append(r.Findings, Finding{code, SeverityError, fmt.Sprintf(format, clipped(args)...)})
 }
 
 func (r *Report) warn(code, format string, args ...any) {
-	r.Findings = append(r.Findings, Finding{code, SeverityWarning, fmt.Sprintf(format, args...)})
+	r.Findings = append(r.Findings, Finding{code, SeverityWarning, fmt.Sprintf(format, clipped(args)...)})
+}
+
+// clipped bounds the texts of a message, which may be the document's own.
+func clipped(args []any) []any {
+	const most = 1000 // bytes; a sentence of ours is shorter
+	for i, arg := range args {
+		if text, ok := arg.(string); ok && len(text) > most {
+			args[i] = strings.ToValidUTF8(text[:most], "") + "..."
+		}
+	}
+	return args
 }
 
 // Verify judges a signed document as LHDN's validator does, offline, and
@@ -174,7 +186,7 @@ func (v *verification) signedProperties() {
 		v.fail("DS320", "there are no signed properties, or more than one, to take the digest of")
 	default:
 		if got := digestText(p.props); got != p.propsDigest {
-			v.fail("DS320", "the digest of the signed properties is %s; the document says %s: %s", got, p.propsDigest,
+			v.fail("DS320", "the digest of the signed properties is %s; the document says %q: %s", got, p.propsDigest,
 				cmp.Or(v.propsSlip(), "they were changed after it was taken, or it was taken over another form of them"))
 		}
 	}
@@ -215,7 +227,7 @@ func (v *verification) serial() {
 		return
 	}
 	if got.Cmp(v.Certificate.SerialNumber) != 0 {
-		v.fail("DS328", "X509SerialNumber is %s; the certificate's serial number is %s%s", p.serial, v.Certificate.SerialNumber, v.hexHint())
+		v.fail("DS328", "X509SerialNumber is %q; the certificate's serial number is %s%s", p.serial, v.Certificate.SerialNumber, v.hexHint())
 	}
 }
 
@@ -257,7 +269,7 @@ func (v *verification) documentDigest() {
 		v.fail("DS321", "there is no digest of the document")
 	case got:
 	default:
-		v.fail("DS322", "the digest of the document is %s; the document says %s: %s", got, v.parts.docDigest,
+		v.fail("DS322", "the digest of the document is %s; the document says %q: %s", got, v.parts.docDigest,
 			cmp.Or(v.documentSlip(v.parts.docDigest), "it was changed after it was signed, or the digest was taken over another form of it"))
 	}
 }

@@ -44,7 +44,7 @@ func (v *verification) certificate() {
 		v.fail("DS317", "there is no digest of the certificate")
 	case got:
 	default:
-		v.fail("DS318", "the digest of the certificate is %s; the document says %s", got, v.parts.certDigest)
+		v.fail("DS318", "the digest of the certificate is %s; the document says %q", got, v.parts.certDigest)
 	}
 }
 
@@ -116,10 +116,10 @@ func (v *verification) subject() {
 	brn := nameAttribute(v.Certificate.RawSubject, oidSerialNumber)
 	tin := nameAttribute(v.Certificate.RawSubject, oidOrganizationIdentifier)
 	if want := v.options.SubmitterTIN; want != "" && tin != "" && tin != want {
-		v.fail("DS311", "the certificate belongs to TIN %s; the submitter's is %s", tin, want)
+		v.fail("DS311", "the certificate belongs to TIN %q; the submitter's is %q", tin, want)
 	}
 	if want := v.options.SubmitterBRN; want != "" && brn != "" && brn != want {
-		v.fail("DS312", "the certificate belongs to %s; the submitter's registration number is %s", brn, want)
+		v.fail("DS312", "the certificate belongs to %q; the submitter's registration number is %q", brn, want)
 	}
 }
 

@@ -46,6 +46,9 @@ func (k memoryKey) SignDigest(_ context.Context, digest [32]byte) ([]byte, error
 
 func (k memoryKey) Ready() error { return nil }
 
+// Suspect is never called: this key makes no wrong signature.
+func (k memoryKey) Suspect([32]byte) { panic("a signature of the key in memory did not verify") }
+
 // openDesk starts the signer, until the test ends, and writes the files.
 func openDesk(t *testing.T) *desk {
 	t.Helper()

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"unicode"
 
 	"github.com/roamsign/roamsign/client"
 	"github.com/roamsign/roamsign/internal/command"
@@ -78,4 +79,12 @@ func complain(streams command.Streams, name string, err error) {
 }
 
 // oneLine makes sure that a report stays one.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+// A document's text is in it, which must not get at the terminal.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, strings.Join(strings.Fields(text), " "))
+}
