@@ -108,6 +108,9 @@ func (g *Group) gather(ctx context.Context) error {
 	if len(faults) == len(g.tokens) {
 		return errors.Join(faults...)
 	}
+	for _, err := range faults {
+		g.log.Warn("token not in service yet", "error", err.Error())
+	}
 	return nil
 }
 

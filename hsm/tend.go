@@ -36,7 +36,6 @@ func (t *Token) tend() {
 		t.begun <- err
 		select {
 		case <-t.goOn:
-			t.log.Warn("token not in service yet", "token", t.name(), "error", err.Error())
 		case <-t.life.Done():
 		}
 	}
