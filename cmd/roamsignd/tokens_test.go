@@ -5,8 +5,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/roamsign/roamsign/hsm"
 	softhsmtest "github.com/roamsign/roamsign/softhsm-test"
 )
 
@@ -22,39 +24,38 @@ func several(t *testing.T, dir string, sections ...string) (config string) {
 	return config
 }
 
-// section is the token that dev made, as an item of a list, with another module.
-func section(dir, module string) string {
-	_, token, _ := strings.Cut(string(must(os.ReadFile(filepath.Join(dir, devConfig)))), "\ntoken:\n")
+// section is the token that dev made, as an item of a list.
+func section(t *testing.T, dir string) string {
+	t.Helper()
+	_, token, _ := strings.Cut(read(t, filepath.Join(dir, devConfig)), "\ntoken:\n")
 	var lines []string
 	for line := range strings.Lines(token) {
-		if strings.HasPrefix(line, "  module:") {
-			line = "  module: " + module + "\n"
-		}
 		lines = append(lines, "  "+line)
 	}
-	lines[0] = "  - " + strings.TrimSpace(lines[0]) + "\n"
-	return strings.Join(lines, "")
+	return "  - " + strings.TrimLeft(strings.Join(lines, ""), " ")
 }
 
-func must(b []byte, err error) []byte {
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// copied is a second module: a copy of the library is one of its own.
-func copied(t *testing.T) string {
+// twin is a copy of that token, in a module of its own, which a copy of the
+// library is.
+func twin(t *testing.T, dir string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "libsofthsm2.so")
-	write(t, path, read(t, softhsmtest.Library(t)))
-	return path
+	other := t.TempDir()
+	library, conf := filepath.Join(other, "libsofthsm2.so"), filepath.Join(other, devSoftHSM)
+	write(t, library, read(t, softhsmtest.Library(t)))
+	write(t, conf, softHSMText(filepath.Join(other, devTokens)))
+	check(t, os.CopyFS(filepath.Join(other, devTokens), os.DirFS(filepath.Join(dir, devTokens))))
+	lines := strings.SplitAfter(section(t, dir), "\n")
+	for i := range lines {
+		if key, _, found := strings.Cut(lines[i], "module:"); found {
+			lines[i] = key + "module: " + library + "\n"
+		}
+	}
+	return strings.ReplaceAll(strings.Join(lines, ""), filepath.Join(dir, devSoftHSM), conf)
 }
 
 func TestServesWithSeveralTokens(t *testing.T) {
 	dir := folder(t)
-	items := section(dir, softhsmtest.Library(t)) + section(dir, copied(t))
-	config := several(t, dir, "tokens:\n", items)
+	config := several(t, dir, "tokens:\n", section(t, dir), twin(t, dir))
 	if code, _, errs := ends(t, "check", "--config", config, "--login"); code != 0 {
 		t.Errorf("check --login: got code %d and %q, want 0", code, errs)
 	}
@@ -69,8 +70,7 @@ func TestOneTokenIsEnoughToServeAndNotToPassACheck(t *testing.T) {
 	wrong := filepath.Join(dir, "wrong")
 	write(t, wrong, "13572468\n")
 	check(t, os.Chmod(wrong, 0o600))
-	second := strings.Replace(section(dir, copied(t)), "pin_file: pin", "pin_file: wrong", 1)
-	config := several(t, dir, "tokens:\n", section(dir, softhsmtest.Library(t)), second)
+	config := several(t, dir, "tokens:\n", section(t, dir), strings.Replace(twin(t, dir), "pin_file: pin", "pin_file: wrong", 1))
 	if code, _, errs := ends(t, "check", "--config", config, "--login"); code != exitPIN {
 		t.Errorf("check --login: got code %d and %q, want %d", code, errs, exitPIN)
 	}
@@ -98,5 +98,28 @@ func TestTokensFaultsHaveTheirLines(t *testing.T) {
 				t.Errorf("got code %d and a difference (-want +got):\n%s", code, cmp.Diff(row.want, errs))
 			}
 		})
+	}
+}
+
+// TestServeEndsWhenThePINIsRefusedLater: a login that is lost is the token's last,
+// if the PIN was changed meanwhile. It is tried once.
+func TestServeEndsWhenThePINIsRefusedLater(t *testing.T) {
+	dir := folder(t)
+	shim := softhsmtest.NewShim(t, &softhsmtest.Token{Config: hsm.Config{Module: softhsmtest.Library(t)}})
+	replaceLine(t, filepath.Join(dir, devConfig), "module:", "  module: "+shim.Token.Config.Module)
+	d := start(t, "serve", "--config", filepath.Join(dir, devConfig))
+	write(t, filepath.Join(dir, devPIN), "13572468\n")
+	before := shim.Calls("C_Login")
+	shim.Logout()
+	select {
+	case <-d.ended: // without a request: idle tokens are looked at
+	case <-time.After(patience):
+		t.Fatalf("it goes on:\n%s", d.errs)
+	}
+	if d.code != exitPIN || !strings.Contains(d.errs.String(), "PIN incorrect") {
+		t.Errorf("got code %d and\n%s\nwant %d", d.code, d.errs, exitPIN)
+	}
+	if got := shim.Calls("C_Login") - before; got != 1 {
+		t.Errorf("the PIN was tried %d times, want once", got)
 	}
 }
