@@ -76,13 +76,17 @@ func (l *library) acquire(ctx context.Context, config Config, load loader) (*mod
 		m.users++
 		return m, nil
 	}
+	// Before loading, too: some libraries read it as soon as they are loaded.
+	if err := setEnvironment(config.Environment); err != nil {
+		return nil, err
+	}
 	p11, err := load(config.Module)
 	if err != nil {
 		return nil, err
 	}
 	m = &module{path: config.Module, file: file, environment: maps.Clone(config.Environment),
 		p11: p11, users: 1, claimed: make(map[string]*Token)}
-	m.down.Store(&errOpening)
+	m.setDown(errUninitialised)
 	if err := m.initialise(); err != nil {
 		m.p11.Destroy()
 		return nil, err
@@ -126,7 +130,7 @@ func (m *module) initialise() (err error) {
 	}
 	defer func() {
 		if err != nil {
-			m.down.Store(&err)
+			m.setDown(err)
 		}
 	}()
 	defer rescue(&err)
@@ -166,6 +170,8 @@ func (l *library) enterAs(ctx context.Context, t *Token, config Config, load loa
 	}
 	return m, s, nil
 }
+
+func (m *module) setDown(why error) { m.down.Store(&why) }
 
 // enter goes into the library, if it is initialised. Each enter wants one leave.
 func (m *module) enter(ctx context.Context) error {

@@ -277,3 +277,21 @@ func TestClosingWhileReconnecting(t *testing.T) {
 		f.givesBack()
 	})
 }
+
+// TestEnvironmentIsSetBeforeLoading: p11-kit's client reads where its server is
+// as soon as it is loaded.
+func TestEnvironmentIsSetBeforeLoading(t *testing.T) {
+	token := softhsmtest.New(t)
+	const variable = "SOFTHSM2_CONF"
+	t.Setenv(variable, "")
+	open, err := hsm.OpenThrough(t.Context(), token.Config, token.Certificate, func(p11 hsm.Cryptoki) hsm.Cryptoki {
+		if got, want := os.Getenv(variable), token.Config.Environment[variable]; got != want {
+			t.Errorf("when loaded: got %s=%q, want %q", variable, got, want)
+		}
+		return p11
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closeToken(t, open)
+}

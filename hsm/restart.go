@@ -17,6 +17,9 @@ const (
 	neighbourly = 30 * time.Second
 )
 
+// errUninitialised: C_Initialize is still to come.
+var errUninitialised = errors.New("the module is not initialised")
+
 // errStuck: the module would have to be initialised again, and cannot be.
 var errStuck = errors.New("calls that do not return keep the module from being initialised again")
 
@@ -49,7 +52,7 @@ func (l *library) restart(ctx context.Context, m *module, seen uint64, t *Token)
 		if err := m.p11.Finalize(); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
 			return called("C_Finalize", err)
 		}
-		m.down.Store(&errOpening)
+		m.setDown(errUninitialised)
 	}
 	m.renewed = time.Now()
 	return m.initialise()
