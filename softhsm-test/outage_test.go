@@ -83,11 +83,19 @@ func (l *load) refused(gone, back time.Time) {
 	}
 }
 
+// oneCall is how many sessions a token behind p11-kit has while its server is
+// killed. Where several calls wait in p11-kit 0.24.1's client when the server goes,
+// about once in forty times one of them never returns, which no service can mend
+// in its process; hung calls have drills of their own.
+const oneCall = 1
+
 // TestDrillOutageOfARemoteToken: the process that holds the token is killed and
 // started again under load, as a network HSM is lost and regained. Callers get
 // UNAVAILABLE at once and nothing else, and signatures within a second of its return.
 func TestDrillOutageOfARemoteToken(t *testing.T) {
-	remote := softhsmtest.NewRemote(t, softhsmtest.New(t))
+	token := softhsmtest.New(t)
+	token.Config.Sessions = oneCall
+	remote := softhsmtest.NewRemote(t, token)
 	t.Cleanup(func() { leavesNothing(t) })
 	open := opens(t, remote.Token)
 	l := ask(t, open, remote.Token, 5*time.Second)

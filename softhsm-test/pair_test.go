@@ -208,6 +208,7 @@ func TestDrillNoWrongSignatureLeaves(t *testing.T) {
 // turn, and no caller sees it.
 func TestDrillOutageOfOneOfTwoRemoteTokens(t *testing.T) {
 	token := softhsmtest.New(t)
+	token.Config.Sessions = oneCall
 	remotes := []*softhsmtest.Remote{softhsmtest.NewRemote(t, token), softhsmtest.NewRemote(t, softhsmtest.Twin(t, token))}
 	t.Cleanup(func() { leavesNothing(t) })
 	p := &pair{open: opensGroup(t, remotes[0].Token, remotes[1].Token)}
