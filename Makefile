@@ -52,6 +52,7 @@ soak: packages build ## The long drills at their full counts: outages, hangs, re
 
 .PHONY: bench
 bench: packages build ## The benchmarks.
+	@build/packages.sh libxml2-dev
 	CGO_ENABLED=1 go test -run='^$$' -bench=. -benchmem ./...
 
 .PHONY: demo

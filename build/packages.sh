@@ -10,6 +10,7 @@ present() {
   case $1 in
     gcc) command -v gcc && echo '#include <stdlib.h>' | gcc -E - ;;
     libxml2-utils) command -v xmllint ;;
+    libxml2-dev) command -v xml2-config ;;
     openssl) command -v openssl ;;
     opensc) command -v pkcs11-tool ;;
     shellcheck) command -v shellcheck ;;
