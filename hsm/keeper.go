@@ -28,6 +28,7 @@ type keeper struct {
 	turn    chan struct{}
 	current atomic.Pointer[generation] // stored by the holder of the turn
 	refused atomic.Pointer[error]      // a login that may not be tried again; stored by the same
+	lost    *generation                // one whose renewal failed: no session is opened for it; of the turn
 }
 
 // generation is what holds between one loss and the next. A loss of the login
@@ -49,8 +50,8 @@ type session struct {
 	epoch  uint64
 }
 
-// errLost: the generation is of an earlier epoch of the module.
-var errLost = errors.New("the module was initialised again meanwhile")
+// errLost: the generation is of an earlier epoch of the module, or about to end.
+var errLost = errors.New("the token is being reconnected")
 
 // enter waits for the turn and goes into the library. Each enter wants one leave.
 func (k *keeper) enter(ctx context.Context) error {
@@ -93,8 +94,13 @@ func (k *keeper) renew(ctx context.Context, lost *generation, why class) (err er
 		return nil
 	}
 	next, loggedIn, err := k.reopen(lost)
-	if err != nil || loggedIn && why != loginClass {
+	if err != nil {
+		k.lost = lost
 		return err
+	}
+	k.lost = nil
+	if loggedIn && why != loginClass {
+		return nil
 	}
 	anew := lost == nil || next.epoch != lost.epoch
 	if anew {
@@ -218,8 +224,8 @@ func (k *keeper) replace(ctx context.Context, s **session) (err error) {
 	defer k.leave()
 	defer rescue(&err)
 	old, g := *s, k.current.Load()
-	if k.void(g) {
-		return errLost
+	if k.void(g) || g == k.lost {
+		return errLost // a session opened now would be forgotten with the next epoch
 	}
 	if old != nil && old.epoch == g.epoch {
 		if err := k.discard(g.slot, old.handle); err != nil {
