@@ -10,9 +10,8 @@ import (
 // cryptoki is the part of PKCS#11 that this package calls; [*pkcs11.Ctx] is it.
 // It stands as an interface so that tests put faults between us and a real
 // module. Calls block as long as the library likes, in C. Different sessions may
-// be used at once, one session by one goroutine at a time; Finalize while
-// any call runs crashes the process. A library stays loaded for the life of the
-// process: some crash when they are loaded again.
+// be used at once, one session by one goroutine at a time; Finalize and Destroy
+// while any call runs crash the process.
 type cryptoki interface {
 	lifecycle
 	slots
@@ -25,6 +24,7 @@ type cryptoki interface {
 type lifecycle interface { // section 5.4
 	Initialize(...pkcs11.InitializeOption) error
 	Finalize() error
+	Destroy()
 }
 
 type slots interface { // section 5.5

@@ -88,6 +88,7 @@ func (l *library) acquire(ctx context.Context, config Config, load loader) (*mod
 		p11: p11, users: 1, claimed: make(map[string]*Token)}
 	m.setDown(errUninitialised)
 	if err := m.initialise(); err != nil {
+		m.p11.Destroy()
 		return nil, err
 	}
 	l.modules = append(l.modules, m)
@@ -241,6 +242,7 @@ func (l *library) release(m *module) (err error) {
 			return called("C_Finalize", err)
 		}
 	}
+	m.p11.Destroy()
 	return nil
 }
 
