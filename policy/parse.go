@@ -11,38 +11,18 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/roamsign/roamsign/internal/strict"
 	"go.yaml.in/yaml/v3"
 )
 
 // everybody is the word that grants every taxpayer of the file.
 const everybody = "all"
 
-// Fault is one thing wrong with a policy file. Line counts from 1; 0 means the
-// file as a whole.
-type Fault struct {
-	Line    int
-	Message string
-}
-
-// String writes the fault with its line.
-func (f Fault) String() string {
-	if f.Line == 0 {
-		return f.Message
-	}
-	return fmt.Sprintf("line %d: %s", f.Line, f.Message)
-}
+// Fault is one thing wrong with a policy file, on its line.
+type Fault = strict.Fault
 
 // Faults is everything wrong with a policy file, by line.
-type Faults []Fault
-
-// Error writes the faults, one a line.
-func (f Faults) Error() string {
-	lines := make([]string, len(f))
-	for i, each := range f {
-		lines[i] = each.String()
-	}
-	return strings.Join(lines, "\n")
-}
+type Faults = strict.Faults
 
 // Parse reads a policy file:
 //

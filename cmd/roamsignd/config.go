@@ -145,17 +145,12 @@ func prefixed(key string, err error) error {
 
 // faultsOf gives each fault of a file the file's name.
 func faultsOf(path string, err error) (named []error) {
-	var form strict.Faults
-	var content policy.Faults
+	var faults strict.Faults
 	switch {
 	case err == nil:
-	case errors.As(err, &form):
-		for _, f := range form {
+	case errors.As(err, &faults):
+		for _, f := range faults {
 			named = append(named, fmt.Errorf("%s: %w", path, f))
-		}
-	case errors.As(err, &content):
-		for _, f := range content {
-			named = append(named, fmt.Errorf("%s: %s", path, f))
 		}
 	default:
 		named = append(named, fmt.Errorf("%s: %w", path, err))
