@@ -218,7 +218,7 @@ func odd(t *testing.T, issuer tls.Certificate, change func(*x509.Certificate)) t
 		KeyUsage: x509.KeyUsageDigitalSignature, BasicConstraintsValid: true,
 	}
 	change(template)
-	authority, err := ca.New("unused", ca.ECDSA, lasting(1)) // for a fresh key
+	authority, err := ca.New("unused", ca.ECDSA, lasting(2)) // for a fresh key
 	must(t, err)
 	fresh, err := authority.Client("unused", lasting(1))
 	must(t, err)

@@ -167,9 +167,10 @@ func TestFromAnEmptyTokenToAWorkingCertificate(t *testing.T) {
 // serves completes the folder with what TLS and policy want, and starts the service.
 func (d desk) serves(t *testing.T) {
 	t.Helper()
-	authority, err := ca.New("ceremony", ca.ECDSA, ca.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)})
+	validity := ca.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	authority, err := ca.New("ceremony", ca.ECDSA, validity)
 	check(t, err)
-	server, err := authority.Server([]string{"localhost"}, ca.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)})
+	server, err := authority.Server([]string{"localhost"}, validity)
 	check(t, err)
 	check(t, server.Save(d.path("server.pem"), d.path("server.key")))
 	check(t, ca.WriteCertificates(d.path("tls-ca.pem"), authority.Certificate()))
