@@ -233,7 +233,7 @@ func jsonReadsBack(v *values, _ []byte) bool {
 }
 
 func signedAlready(what string) error {
-	return fmt.Errorf("%w: it has %s; sign the document it was made from, or ask to replace the signature (--replace)", ErrSigned, what)
+	return fmt.Errorf("%w: it has %s; sign the document it was made from, or ask to replace the signature", ErrSigned, what)
 }
 
 // check refuses what LHDN would not take as a signed document.
@@ -244,10 +244,10 @@ func (h *header) check() error {
 	case !knownType(h.typeCode):
 		return fmt.Errorf("%w: its InvoiceTypeCode %q is none of 01 to 04 and 11 to 14", ErrUnsignable, h.typeCode)
 	case h.version == "":
-		return fmt.Errorf("%w: its InvoiceTypeCode has no listVersionID; set it to 1.1 (--set-version 1.1)", ErrVersion)
+		return fmt.Errorf("%w: its InvoiceTypeCode has no listVersionID; set it to 1.1 before signing", ErrVersion)
 	case h.version == "1.0" || h.version == "1.2":
 		to := strings.NewReplacer("0", "1", "2", "3").Replace(h.version[2:])
-		return fmt.Errorf("%w: version %s is the unsigned kind; set it to 1.%s before signing (--set-version 1.%s)", ErrVersion, h.version, to, to)
+		return fmt.Errorf("%w: version %s is the unsigned kind; set it to 1.%s before signing", ErrVersion, h.version, to)
 	case !signedVersion(h.version):
 		return fmt.Errorf("%w: %q is no version LHDN knows; 1.1 and 1.3 are signed", ErrVersion, h.version)
 	case h.taxpayer().tins > 1:

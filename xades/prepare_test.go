@@ -67,9 +67,9 @@ func TestWhatCannotBeSignedIsRefusedWithASentence(t *testing.T) {
 		{"a list of invoices", whole + whole, ErrMalformed, "a second root element; a document has one"},
 		{"text after the root", whole + "x", ErrMalformed, "text outside the root element"},
 
-		{"version 1.0", typeCode(` listVersionID="1.0"`, "01"), ErrVersion, "set it to 1.1 before signing (--set-version 1.1)"},
-		{"version 1.2", typeCode(` listVersionID="1.2"`, "01"), ErrVersion, "set it to 1.3 before signing (--set-version 1.3)"},
-		{"no version", typeCode("", "01"), ErrVersion, "has no listVersionID; set it to 1.1 (--set-version 1.1)"},
+		{"version 1.0", typeCode(` listVersionID="1.0"`, "01"), ErrVersion, "set it to 1.1 before signing"},
+		{"version 1.2", typeCode(` listVersionID="1.2"`, "01"), ErrVersion, "set it to 1.3 before signing"},
+		{"no version", typeCode("", "01"), ErrVersion, "has no listVersionID; set it to 1.1 before signing"},
 		{"an unknown version", typeCode(` listVersionID="2.0"`, "01"), ErrVersion, `"2.0" is no version LHDN knows`},
 		{"a version with a blank", typeCode(` listVersionID="1.1 "`, "01"), ErrVersion, `"1.1 " is no version LHDN knows`},
 		{"a version in another namespace", typeCode(` xmlns:x="urn:x" x:listVersionID="1.1"`, "01"), ErrVersion, "has no listVersionID"},
@@ -90,7 +90,7 @@ func TestWhatCannotBeSignedIsRefusedWithASentence(t *testing.T) {
 		{"a self-billed buyer with two TINs", parties("11", "", id("TIN", "C1")+id("TIN", "C1")), ErrUnsignable, "its taxpayer has 2 TINs; a party has one"},
 
 		{"a root that declares too much", strings.Replace(whole, "<Invoice", "<Invoice"+numbered(124, ` xmlns:p%d="urn:p"`), 1), ErrUnsignable, "the signature block cannot stand in it; declare fewer namespaces at the root"},
-		{"a signature block", minimal(`<e:UBLExtensions xmlns:e="` + nsExt + `"/>`), ErrSigned, "sign the document it was made from, or ask to replace the signature (--replace)"},
+		{"a signature block", minimal(`<e:UBLExtensions xmlns:e="` + nsExt + `"/>`), ErrSigned, "sign the document it was made from, or ask to replace the signature"},
 		{"a pointer to one", minimal(`<cac:Signature/>`), ErrSigned, "it has UBLExtensions or cac:Signature"},
 		{"one further down", minimal(`<cac:X><y:Signature xmlns:y="` + nsCAC + `"/></cac:X>`), ErrSigned, "it has UBLExtensions or cac:Signature"},
 		{"what is only called so", minimal(`<x:Signature xmlns:x="urn:x"/>`), ErrUnsignable, "its element <x:Signature> is in no UBL namespace, and LHDN drops what is called so; rename or remove it"},
@@ -231,7 +231,7 @@ func TestOwnInvoicesAreSignedAndReadBack(t *testing.T) {
 			var options Options
 			if before.Version == "1.0" {
 				_, err := Prepare(document, testCertificate(t), signingTime, options)
-				refused(t, err, ErrVersion, "--set-version 1.1")
+				refused(t, err, ErrVersion, "set it to 1.1")
 				options.SetVersion, before.Version = "1.1", "1.1"
 			}
 			cert := testCertificate(t)

@@ -90,16 +90,16 @@ func (v *verification) validity() {
 
 func (v *verification) chain() {
 	if v.options.Roots == nil {
-		v.warn("DS329", "the chain of trust was not checked: no roots were given (--roots FILE)")
+		v.warn("DS329", "the chain of trust was not checked: no roots were given")
 		return
 	}
 	at := v.options.At
 	if at.IsZero() {
 		if at = v.SigningTime; at.IsZero() {
-			v.fail("DS329", "the chain of trust cannot be judged without a SigningTime; give a time (--at)")
+			v.fail("DS329", "the chain of trust cannot be judged without a SigningTime; give the time of submission")
 			return
 		}
-		v.warn("DS329", "the chain of trust was judged at SigningTime, which the signature does not cover; give the time of submission to be sure (--at)")
+		v.warn("DS329", "the chain of trust was judged at SigningTime, which the signature does not cover; give the time of submission to be sure")
 	}
 	if _, err := v.Certificate.Verify(x509.VerifyOptions{
 		Roots: v.options.Roots, Intermediates: v.options.Intermediates,

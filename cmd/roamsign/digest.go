@@ -53,7 +53,7 @@ func (d *digesting) run(ctx context.Context, streams command.Streams, files []st
 	for _, name := range files {
 		digest, err := d.digest(ctx, streams, name)
 		if err != nil {
-			complain(streams, name, err)
+			complain(streams, name, advised(err))
 			code = max(code, codeOf(err))
 			continue
 		}

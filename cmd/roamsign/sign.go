@@ -11,6 +11,7 @@ import (
 	"github.com/roamsign/roamsign/client"
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/roamsign/roamsign/policy"
+	"github.com/roamsign/roamsign/xades"
 )
 
 // signing is what the flags of sign say.
@@ -134,7 +135,7 @@ func (s *signing) all(ctx context.Context, streams command.Streams, signer *clie
 			to.complain("", why)
 			break
 		}
-		to.complain(t.input, err)
+		to.complain(t.input, advised(err))
 		to.step()
 	}
 	to.finish()
@@ -195,6 +196,24 @@ func (r *reporter) deliver(t task, signed *client.Signed) error {
 	}
 	r.line("%s -> %s  for %s%s", t.input, t.output, signed.TIN, note)
 	return nil
+}
+
+// advised adds which flag helps, where one does: the errors of documents are a
+// library's, which knows no flags.
+func advised(err error) error {
+	for _, known := range []struct {
+		kind error
+		flag string
+	}{
+		{xades.ErrSigned, "--replace"},
+		{xades.ErrVersion, "--set-version 1.1 or 1.3"},
+		{xades.ErrLiteral, "--keep-literals"},
+	} {
+		if errors.Is(err, known.kind) {
+			return fmt.Errorf("%w (%s)", err, known.flag)
+		}
+	}
+	return err
 }
 
 // codeOf tells a file that cannot be read or written from one that cannot be

@@ -99,7 +99,7 @@ func (v *verifying) run(ctx context.Context, streams command.Streams, files []st
 			code = command.Usage
 			continue
 		}
-		judged := judge(name, xades.Verify(content, options))
+		judged := v.advised(judge(name, xades.Verify(content, options)))
 		if !judged.Valid {
 			code = max(code, command.Failed)
 		}
@@ -114,4 +114,19 @@ func (v *verifying) run(ctx context.Context, streams command.Streams, files []st
 		}
 	}
 	return ended(code)
+}
+
+// advised adds to what was not checked for want of a flag which one that is.
+func (v *verifying) advised(judged verdict) verdict {
+	for i := range judged.Findings {
+		f := &judged.Findings[i]
+		switch {
+		case f.Code != "DS329":
+		case v.roots == "":
+			f.Message += " (--roots FILE)"
+		case v.at == "" && (f.Severity == string(xades.SeverityWarning) || judged.SigningTime == nil):
+			f.Message += " (--at TIME)"
+		}
+	}
+	return judged
 }
