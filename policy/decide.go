@@ -17,6 +17,9 @@ type Grant struct {
 	taxpayer    TIN
 	certificate [32]byte
 	at          time.Time
+	window      Window
+	limits      Limits // the caller's
+	own         Limits // the method's
 }
 
 // Valid tells whether the grant comes from a decision.
@@ -38,6 +41,33 @@ func (g Grant) Certificate() [32]byte { return g.certificate }
 // At returns the time for which it was decided.
 func (g Grant) At() time.Time { return g.at }
 
+// Window returns the taxpayer's representation, which holds At. What is signed
+// may tell a time of its own, which [Grant.Covers] judges.
+func (g Grant) Window() Window { return g.window }
+
+// Limits returns what the caller may take of this signer, by all methods.
+func (g Grant) Limits() Limits { return g.limits }
+
+// MethodLimits returns what the caller may take of this signer by this method,
+// within Limits.
+func (g Grant) MethodLimits() Limits { return g.own }
+
+// Covers tells whether a document issued at that time is one of the
+// representation's: LHDN takes no other. The error is of kind
+// RepresentationEnded, and its metadata has the window and the time.
+func (g Grant) Covers(issued time.Time) error {
+	if !g.Valid() {
+		return fault.New(fault.NotAllowed, "there is no grant")
+	}
+	if g.window.Contains(issued) {
+		return nil
+	}
+	err := outside(Taxpayer{TIN: g.taxpayer, Window: g.window}, issued)
+	err.Metadata["issued"] = issued.UTC().Format(time.RFC3339)
+	err.Err = fmt.Errorf("a document issued at %s: %w", err.Metadata["issued"], err.Err)
+	return err
+}
+
 // Decide judges one signature: may caller use method on behalf of taxpayer, with
 // the signing certificate of that SHA-256 fingerprint, at now? The error is of
 // kind NotAllowed for whatever is unknown, foreign or not granted, its text (for
@@ -45,35 +75,37 @@ func (g Grant) At() time.Time { return g.at }
 // only to a caller that holds a grant for the taxpayer and the method.
 // Methods that act for no taxpayer are denied here; see [Policy.Permit].
 func (p *Policy) Decide(who Caller, method Method, taxpayer TIN, certificate [32]byte, now time.Time) (Grant, error) {
-	if err := p.judge(who, method, taxpayer, now); err != nil {
+	held, err := p.judge(who, method, taxpayer, now)
+	if err != nil {
 		return Grant{}, err
 	}
 	if certificate == [32]byte{} {
 		return Grant{}, fault.New(fault.NotAllowed, "no certificate is named")
 	}
-	return Grant{caller: who, method: method, taxpayer: taxpayer, certificate: certificate, at: now}, nil
+	return Grant{caller: who, method: method, taxpayer: taxpayer, certificate: certificate, at: now,
+		window: p.taxpayers[taxpayer].Window, limits: held.limits, own: held.methods[method]}, nil
 }
 
 // judge is Decide for whichever certificate is current.
-func (p *Policy) judge(who Caller, method Method, taxpayer TIN, now time.Time) error {
+func (p *Policy) judge(who Caller, method Method, taxpayer TIN, now time.Time) (caller, error) {
 	granted, err := p.granted(who, method)
 	if err != nil {
-		return err
+		return caller{}, err
 	}
 	if !slices.Contains(signing, method) {
-		return fault.New(fault.NotAllowed, "method %q acts on behalf of no taxpayer", method)
+		return caller{}, fault.New(fault.NotAllowed, "method %q acts on behalf of no taxpayer", method)
 	}
 	represented, known := p.taxpayers[taxpayer]
 	if !known {
-		return fault.New(fault.NotAllowed, "taxpayer %q is not in the policy (caller %q)", taxpayer, who)
+		return caller{}, fault.New(fault.NotAllowed, "taxpayer %q is not in the policy (caller %q)", taxpayer, who)
 	}
 	if !granted.mayFor(taxpayer) {
-		return fault.New(fault.NotAllowed, "caller %q has no grant for taxpayer %q", who, taxpayer)
+		return caller{}, fault.New(fault.NotAllowed, "caller %q has no grant for taxpayer %q", who, taxpayer)
 	}
-	if !represented.inForce(now) {
-		return outside(represented, now)
+	if !represented.Contains(now) {
+		return caller{}, outside(represented, now)
 	}
-	return nil
+	return granted, nil
 }
 
 // Permit judges a call that concerns no taxpayer or every one: GetCertificate
@@ -98,14 +130,14 @@ func (p *Policy) granted(who Caller, method Method) (caller, error) {
 	if !known || who == "" {
 		return caller{}, fault.New(fault.NotAllowed, "caller %q is not in the policy", who)
 	}
-	if !granted.methods[method] {
+	if !granted.may(method) {
 		return caller{}, fault.New(fault.NotAllowed, "caller %q is not granted method %q", who, method)
 	}
 	return granted, nil
 }
 
 // outside tells a granted caller what the window is.
-func outside(t Taxpayer, now time.Time) error {
+func outside(t Taxpayer, now time.Time) *fault.Error {
 	window := map[string]string{"tin": string(t.TIN)}
 	if !t.From.IsZero() {
 		window["not_before"] = t.From.UTC().Format(time.RFC3339)
@@ -135,7 +167,7 @@ func (p *Policy) Taxpayers(who Caller, now time.Time) []Taxpayer {
 	for _, tin := range p.sorted {
 		taxpayer := p.taxpayers[tin]
 		for _, method := range signing {
-			if p.judge(who, method, tin, now) == nil {
+			if _, err := p.judge(who, method, tin, now); err == nil {
 				taxpayer.Methods = append(taxpayer.Methods, method)
 			}
 		}

@@ -208,7 +208,7 @@ func TestZeroValuesDeny(t *testing.T) {
 	policies["of zero entries"] = &Policy{
 		taxpayers: map[TIN]Taxpayer{"": {}, windowed: {TIN: windowed}},
 		callers: map[Caller]caller{
-			"":  {methods: map[Method]bool{SignDigest: true, "": true}, everybody: true},
+			"":  {methods: map[Method]Limits{SignDigest: {}, "": {}}, everybody: true},
 			erp: {},
 		},
 	}
@@ -299,7 +299,7 @@ func TestTaxpayersAreThoseThatDecideGrants(t *testing.T) {
 func TestTaxpayersAreSortedAndWhole(t *testing.T) {
 	from := time.Date(2025, 1, 1, 0, 0, 0, 0, malaysia)
 	want := []Taxpayer{
-		{TIN: windowed, BRN: "202001234567", Name: "Windowed Sdn. Bhd.", From: from, To: from.AddDate(1, 0, 0),
+		{TIN: windowed, BRN: "202001234567", Name: "Windowed Sdn. Bhd.", Window: Window{From: from, To: from.AddDate(1, 0, 0)},
 			Methods: []Method{SignDigests, SignDocument}},
 		{TIN: unbounded, Name: "Kedai Tanpa Had", Methods: []Method{SignDigests, SignDocument}},
 	}

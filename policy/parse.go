@@ -212,7 +212,7 @@ func (r *reading) known(item *yaml.Node) (TIN, bool) {
 }
 
 func (r *reading) caller(item *yaml.Node) {
-	keys := r.mapping(item, "a caller", []string{"name", "taxpayers", "methods"})
+	keys := r.mapping(item, "a caller", []string{"name", "taxpayers", "methods", "limits", "method_limits"})
 	if keys == nil {
 		return
 	}
@@ -221,9 +221,12 @@ func (r *reading) caller(item *yaml.Node) {
 			r.fault(item, "the caller has no %s", needed)
 		}
 	}
-	c := caller{methods: map[Method]bool{}, taxpayers: map[TIN]bool{}}
+	c := caller{methods: map[Method]Limits{}, taxpayers: map[TIN]bool{}}
 	r.callerTaxpayers(keys["taxpayers"], &c)
 	r.callerMethods(keys["methods"], &c)
+	c.limits = r.limits(keys["limits"], "limits", []string{"rate", "burst", "daily", "concurrent", "weight"})
+	c.limits.Weight = max(c.limits.Weight, 1)
+	r.methodLimits(keys["method_limits"], &c)
 	text, ok := r.text(keys["name"], "name")
 	if !ok {
 		return
@@ -274,9 +277,9 @@ func (r *reading) callerMethods(node *yaml.Node, c *caller) {
 			r.fault(item, "%v", err)
 			continue
 		}
-		if c.methods[method] {
+		if c.may(method) {
 			r.fault(item, "method %s is granted twice", method)
 		}
-		c.methods[method] = true
+		c.methods[method] = Limits{}
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Method is one thing a caller may ask for, by the name of its RPC. Each is
@@ -68,9 +67,15 @@ type Policy struct {
 
 // caller is what one caller is granted. Its zero value is nothing.
 type caller struct {
-	methods   map[Method]bool
+	methods   map[Method]Limits
 	everybody bool // every taxpayer of the file
 	taxpayers map[TIN]bool
+	limits    Limits
+}
+
+func (c caller) may(method Method) bool {
+	_, granted := c.methods[method]
+	return granted
 }
 
 func (c caller) mayFor(tin TIN) bool { return c.everybody || c.taxpayers[tin] }
@@ -82,14 +87,8 @@ type Taxpayer struct {
 	TIN TIN
 	// BRN and Name are for people; they may be empty.
 	BRN, Name string
-	// From is the first instant of the representation, To the first one after
-	// its end. The zero time means unbounded on that side.
-	From, To time.Time
+	// Window is the time of the representation.
+	Window
 	// Methods are those granted to the caller that asks.
 	Methods []Method
-}
-
-// inForce tells whether the representation is in force at now.
-func (t Taxpayer) inForce(now time.Time) bool {
-	return !now.Before(t.From) && (t.To.IsZero() || now.Before(t.To))
 }
