@@ -20,6 +20,10 @@ type Config struct {
 	Listen string `yaml:"listen"`
 	// TLS names the files of the connection's credentials. Needed.
 	TLS TLS `yaml:"tls"`
+	// State is the folder that keeps what callers have used up today of their
+	// daily quotas; it is made if only it is missing. One process has it at a
+	// time. Left out: a restart forgets it.
+	State string `yaml:"state"`
 	// Limits bound what the service takes on. May be left out.
 	Limits Limits `yaml:"limits"`
 }
@@ -39,6 +43,9 @@ type Limits struct {
 	// Queue is how many signatures may wait for a session of the token, all
 	// callers together; one more is refused as OVERLOADED. Default 2,000.
 	Queue int `yaml:"queue"`
+	// QueuePerCaller is how many signatures of one caller may wait for a session;
+	// one more is refused as OVERLOADED. Default 1,000.
+	QueuePerCaller int `yaml:"queue_per_caller"`
 	// Streams is how many requests may be in flight on one connection; a client
 	// holds further ones back. Default 256.
 	Streams int `yaml:"streams"`
@@ -55,8 +62,8 @@ type Limits struct {
 
 // The defaults, and the most that is taken for no slip.
 var (
-	defaults = Limits{Queue: 2000, Streams: 256, Connections: 1000, Request: time.Minute, Drain: 10 * time.Second}
-	most     = Limits{Queue: 1_000_000, Streams: 100_000, Connections: 100_000, Request: time.Hour, Drain: time.Hour}
+	defaults = Limits{Queue: 2000, QueuePerCaller: 1000, Streams: 256, Connections: 1000, Request: time.Minute, Drain: 10 * time.Second}
+	most     = Limits{Queue: 1_000_000, QueuePerCaller: 1_000_000, Streams: 100_000, Connections: 100_000, Request: time.Hour, Drain: time.Hour}
 )
 
 // ConfigFault is one thing wrong with a [Config], at the key of that path in
@@ -92,6 +99,7 @@ func (c Config) Validate() error {
 		value, most int
 	}{
 		{"limits.queue", c.Limits.Queue, most.Queue},
+		{"limits.queue_per_caller", c.Limits.QueuePerCaller, most.QueuePerCaller},
 		{"limits.streams", c.Limits.Streams, most.Streams},
 		{"limits.connections", c.Limits.Connections, most.Connections},
 	} {
@@ -129,7 +137,7 @@ func checkListen(address string) error {
 
 // Under returns the configuration with relative paths taken from folder.
 func (c Config) Under(folder string) Config {
-	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA} {
+	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA, &c.State} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)
 		}
@@ -142,7 +150,10 @@ func (c Config) withDefaults() Config {
 	for _, number := range []struct {
 		value    *int
 		standard int
-	}{{&l.Queue, defaults.Queue}, {&l.Streams, defaults.Streams}, {&l.Connections, defaults.Connections}} {
+	}{
+		{&l.Queue, defaults.Queue}, {&l.QueuePerCaller, defaults.QueuePerCaller},
+		{&l.Streams, defaults.Streams}, {&l.Connections, defaults.Connections},
+	} {
 		if *number.value == 0 {
 			*number.value = number.standard
 		}

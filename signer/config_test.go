@@ -15,13 +15,14 @@ func TestEveryFaultOfAConfigurationIsReported(t *testing.T) {
 	bad := Config{
 		Listen: "localhost",
 		TLS:    TLS{Key: "server.key"},
-		Limits: Limits{Queue: -1, Streams: 1_000_000, Connections: -5, Request: -time.Second, Drain: 48 * time.Hour},
+		Limits: Limits{Queue: -1, QueuePerCaller: 2_000_000, Streams: 1_000_000, Connections: -5, Request: -time.Second, Drain: 48 * time.Hour},
 	}
 	want := []string{
 		`listen: must be HOST:PORT, such as 127.0.0.1:7443, not "localhost"`,
 		`tls.certificate: missing: name the PEM file of the server certificate`,
 		`tls.client_ca: missing: name the PEM file of the authorities whose clients may connect`,
 		`limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
+		`limits.queue_per_caller: must be 1 to 1000000 (0 or left out: the default), not 2000000`,
 		`limits.streams: must be 1 to 100000 (0 or left out: the default), not 1000000`,
 		`limits.connections: must be 1 to 100000 (0 or left out: the default), not -5`,
 		`limits.request: must be more than 0 and at most 1h0m0s (0 or left out: the default), not -1s`,
@@ -57,6 +58,7 @@ func TestAConfigurationIsReadFromYAML(t *testing.T) {
 	const text = `
 listen: 127.0.0.1:7443
 tls: {certificate: server.pem, key: /etc/roamsign/server.key, client_ca: ca.pem}
+state: state
 limits: {queue: 10, request: 30s}
 `
 	var got Config
@@ -67,7 +69,8 @@ limits: {queue: 10, request: 30s}
 	want := Config{
 		Listen: "127.0.0.1:7443",
 		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem"},
-		Limits: Limits{Queue: 10, Streams: 256, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
+		State:  "/etc/roamsign/state",
+		Limits: Limits{Queue: 10, QueuePerCaller: 1000, Streams: 256, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
 	}
 	if diff := cmp.Diff(want, got.Under("/etc/roamsign").withDefaults()); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)
