@@ -45,6 +45,7 @@ var answers = map[fault.Kind]answer{
 	fault.TaxpayerMismatch:    {code: codes.FailedPrecondition, sentence: "the document names another taxpayer than the request"},
 	fault.Overloaded:          {code: codes.ResourceExhausted, sentence: "too much is waiting for the token", wait: true},
 	fault.TokenUnavailable:    {code: codes.Unavailable, sentence: "the token does not answer", wait: true},
+	fault.LogUnavailable:      {code: codes.Unavailable, sentence: "the signature cannot be put on record, so it was not released", wait: true},
 	fault.SignatureWrong:      {code: codes.Unavailable, sentence: "the token gave a wrong signature, which was not released", wait: true},
 	fault.Canceled:            {code: codes.Canceled, sentence: "the caller went away"},
 	fault.DeadlineExceeded:    {code: codes.DeadlineExceeded, sentence: "the deadline passed first"},

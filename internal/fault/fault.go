@@ -26,6 +26,7 @@ const (
 	TaxpayerMismatch                // TAXPAYER_MISMATCH: the document names another taxpayer
 	Overloaded                      // OVERLOADED: the queue is full or the deadline cannot be met
 	TokenUnavailable                // TOKEN_UNAVAILABLE: the HSM does not answer
+	LogUnavailable                  // LOG_UNAVAILABLE: the signature cannot be put on record
 	SignatureWrong                  // SIGNATURE_WRONG: the HSM gave a wrong signature
 	Canceled                        // CANCELED: the caller went away
 	DeadlineExceeded                // DEADLINE_EXCEEDED: the caller's deadline passed
@@ -44,6 +45,7 @@ var reasons = [kinds]string{
 	TaxpayerMismatch:    "TAXPAYER_MISMATCH",
 	Overloaded:          "OVERLOADED",
 	TokenUnavailable:    "TOKEN_UNAVAILABLE",
+	LogUnavailable:      "LOG_UNAVAILABLE",
 	SignatureWrong:      "SIGNATURE_WRONG",
 	Canceled:            "CANCELED",
 	DeadlineExceeded:    "DEADLINE_EXCEEDED",

@@ -17,6 +17,7 @@
 //   TAXPAYER_MISMATCH    FAILED_PRECONDITION  SignDocument: the document names another taxpayer
 //   OVERLOADED           RESOURCE_EXHAUSTED   the queue is full, or the deadline cannot be met
 //   TOKEN_UNAVAILABLE    UNAVAILABLE          the HSM does not answer
+//   LOG_UNAVAILABLE      UNAVAILABLE          the signature cannot be put on record; it was not released
 //   SIGNATURE_WRONG      UNAVAILABLE          the HSM gave a wrong signature; it was not released
 //   CANCELED             CANCELLED            the caller went away
 //   DEADLINE_EXCEEDED    DEADLINE_EXCEEDED    the caller's deadline passed first
