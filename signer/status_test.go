@@ -61,7 +61,9 @@ func TestEveryKindHasItsAnswer(t *testing.T) {
 	if len(answers) != len(fault.Kinds()) {
 		t.Errorf("answers: got %d, want %d, as many as kinds", len(answers), len(fault.Kinds()))
 	}
-	waiting := map[fault.Kind]bool{fault.Overloaded: true, fault.TokenUnavailable: true, fault.LogUnavailable: true, fault.SignatureWrong: true}
+	waiting := map[fault.Kind]bool{
+		fault.QuotaExceeded: true, fault.RateLimited: true, fault.StateUnavailable: true,
+		fault.Overloaded: true, fault.TokenUnavailable: true, fault.LogUnavailable: true, fault.SignatureWrong: true}
 	for _, kind := range fault.Kinds() {
 		a, ok := answers[kind]
 		if !ok || a.code == codes.OK || a.code == codes.Unknown {

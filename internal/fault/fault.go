@@ -24,6 +24,10 @@ const (
 	CertificateRotated              // CERTIFICATE_ROTATED: built for another certificate
 	CertificateExpired              // CERTIFICATE_EXPIRED: the signing certificate is not valid now
 	TaxpayerMismatch                // TAXPAYER_MISMATCH: the document names another taxpayer
+	IssueTimeMismatch               // ISSUE_TIME_MISMATCH: the document is issued outside the representation window
+	QuotaExceeded                   // QUOTA_EXCEEDED: the day's signatures are used up
+	RateLimited                     // RATE_LIMITED: more at a time, or in a short time, than granted
+	StateUnavailable                // STATE_UNAVAILABLE: what a quota has been used for cannot be kept
 	Overloaded                      // OVERLOADED: the queue is full or the deadline cannot be met
 	TokenUnavailable                // TOKEN_UNAVAILABLE: the HSM does not answer
 	LogUnavailable                  // LOG_UNAVAILABLE: the signature cannot be put on record
@@ -43,6 +47,10 @@ var reasons = [kinds]string{
 	CertificateRotated:  "CERTIFICATE_ROTATED",
 	CertificateExpired:  "CERTIFICATE_EXPIRED",
 	TaxpayerMismatch:    "TAXPAYER_MISMATCH",
+	IssueTimeMismatch:   "ISSUE_TIME_MISMATCH",
+	QuotaExceeded:       "QUOTA_EXCEEDED",
+	RateLimited:         "RATE_LIMITED",
+	StateUnavailable:    "STATE_UNAVAILABLE",
 	Overloaded:          "OVERLOADED",
 	TokenUnavailable:    "TOKEN_UNAVAILABLE",
 	LogUnavailable:      "LOG_UNAVAILABLE",
