@@ -48,6 +48,10 @@ func hostileShapes(t testing.TB) map[string]string {
 		document := string(signed(t, []byte(minimal("<cbc:Note></cbc:Note>")), Options{}))
 		return filledAfter(document, "<cbc:Note>", unit)
 	}
+	changedJSON := func(unit string) string {
+		document := string(signed(t, []byte(`{"Invoice":[{"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"x":[1.0]}]}`), Options{}))
+		return filledAfter(document, `"x":[1.0`, unit)
+	}
 	prefixed := strings.NewReplacer("a", "p0:a").Replace(attributes[:strings.LastIndex(attributes, " ")])
 	return map[string]string{
 		"many tiny elements":                filled(root+">", "<a/>", end),
@@ -100,15 +104,24 @@ func hostileShapes(t testing.TB) map[string]string {
 		"JSON, a block of many empty lists": filled(`{"Invoice":[{"UBLExtensions":[`, `[],`, `[]]}]}`),
 		"JSON, many signatures": filled(`{"Invoice":[{"UBLExtensions":[{"UBLExtension":[{"ExtensionContent":[{"UBLDocumentSignatures":[{"SignatureInformation":[{"Signature":[`,
 			`{},`, `{}]}]}]}]}]}]}]}`),
-		"changed to many tiny elements":       changed("<a/>"),
-		"changed to many attributes":          changed("<a" + attributes + "/>"),
-		"changed to many references":          changed("&#x3E;"),
-		"changed to CDATA":                    changed("<![CDATA[<]]>"),
-		"changed to a long text":              changed("x"),
-		"changed to many lines":               changed("<cac:InvoiceLine>\n  <cbc:ID>{n}</cbc:ID>\n</cac:InvoiceLine>\n"),
-		"JSON, changed to many short numbers": filledAfter(string(signed(t, []byte(`{"Invoice":[{"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"x":[1.0]}]}`), Options{})), `"x":[1.0`, ",1"),
-		"JSON, changed to many short strings": filledAfter(string(signed(t, []byte(`{"Invoice":[{"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"x":[1.0]}]}`), Options{})), `"x":[1.0`, `,"\u0041"`),
-		"JSON, many short numbers":            filled(`{"Invoice":[{"a":[`, `1,`, `1]}]}`),
+		"changed to many tiny elements":            changed("<a/>"),
+		"changed to many attributes":               changed("<a" + attributes + "/>"),
+		"changed to many references":               changed("&#x3E;"),
+		"changed to CDATA":                         changed("<![CDATA[<]]>"),
+		"changed to a long text":                   changed("x"),
+		"changed to many lines":                    changed("<cac:InvoiceLine>\n  <cbc:ID>{n}</cbc:ID>\n</cac:InvoiceLine>\n"),
+		"changed to as many elements as are tried": changed(`<cbc:Line x=""/>   `),
+		"changed to as many as are tried, wide":    changed(`<cbc:Line cac:xyz=""/>    `),
+		"changed to as many attributes":            changed("<a" + numbered(12, ` p%d="0123456789"`) + "/>"),
+		"JSON, changed to many short numbers":      changedJSON(",1"),
+		"JSON, changed to many short strings":      changedJSON(`,"\u0041"`),
+		"JSON, changed to as many numbers":         changedJSON(",1.2000000000"),
+		"JSON, changed to as many strings":         changedJSON(`,"/é&<'10.00>"`),
+		"JSON, changed to texts beyond ASCII":      changedJSON(`,"` + strings.Repeat("é", 2000) + `"`),
+		"JSON, changed to slashes":                 changedJSON(`,"` + strings.Repeat("/", 4000) + `"`),
+		"JSON, changed to escapes":                 changedJSON(`,"` + strings.Repeat(`\"`, 2000) + `"`),
+		"JSON, changed to quotes by number":        changedJSON(`,"` + strings.Repeat(`\u0026`, 1000) + `"`),
+		"JSON, many short numbers":                 filled(`{"Invoice":[{"a":[`, `1,`, `1]}]}`),
 	}
 }
 

@@ -148,9 +148,15 @@ func (s *jsonScanner) leave(p place, hasMembers bool) {
 	case placeID:
 		s.party.identify(s.id.scheme, s.id.text)
 	case placeType:
-		if s.setVersion != "" && !s.versionSet {
-			s.addVersion(hasMembers)
+		if s.doc.versionTo > 0 {
+			break
 		}
+		if s.setVersion != "" {
+			s.addVersion(hasMembers)
+			break
+		}
+		s.doc.versionAt = len(s.out) + s.at - s.kept
+		s.doc.versionTo = s.doc.versionAt
 	case placeInvoice:
 		s.flush(s.at)
 		s.applyCuts()
@@ -183,8 +189,11 @@ func (s *jsonScanner) fact(p place, text []byte) {
 
 // version reads the value of listVersionID, or puts the wanted one in its place.
 func (s *jsonScanner) version(c byte) error {
+	s.doc.versionAt = len(s.out) + s.at - s.kept
 	if s.setVersion == "" {
-		return s.value(textVersion, c)
+		err := s.value(textVersion, c)
+		s.doc.versionTo = len(s.out) + s.at - s.kept
+		return err
 	}
 	s.flush(s.at)
 	from := len(s.out)
@@ -208,7 +217,7 @@ func (s *jsonScanner) addVersion(hasMembers bool) {
 
 func (s *jsonScanner) setTo() {
 	s.doc.header.version = s.setVersion
-	s.versionSet = true
+	s.doc.versionTo = len(s.out)
 }
 
 // cutMember reads the value of a member that does not stay and starts at offset
@@ -248,5 +257,9 @@ func (s *jsonScanner) applyCuts() {
 			c.from--
 		}
 		s.out = append(s.out[:c.from], s.out[c.to:]...)
+		if s.doc.versionAt >= c.to {
+			s.doc.versionAt -= c.to - c.from
+			s.doc.versionTo -= c.to - c.from
+		}
 	}
 }

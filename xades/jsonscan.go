@@ -30,6 +30,8 @@ type jsonDocument struct {
 	canonical  []byte // minified, without UBLExtensions and Signature of Invoice[0]
 	spliceAt   int    // offset in canonical of the brace that closes Invoice[0]
 	empty      bool   // Invoice[0] has no member left
+	versionAt  int    // offsets in canonical of listVersionID's value; or, twice, of where it would stand;
+	versionTo  int    // 0 if there is nothing that could have it
 	extensions []byte // the minified UBLExtensions that was taken out; nil if there was none
 	signature  []byte // the minified Signature that was taken out; nil if there was none
 	header     header
@@ -47,7 +49,6 @@ type jsonScanner struct {
 
 	literals   literalRule // literalsAsIs inside values that do not stay
 	setVersion string
-	versionSet bool
 
 	path    [maxJSONDepth]jsonStep // of which the first depth are open objects and arrays
 	depth   int
@@ -115,7 +116,7 @@ func (s *jsonScanner) document() error {
 	switch {
 	case s.doc.spliceAt == 0:
 		return fmt.Errorf(`%w: no member Invoice at the top level; a MyInvois document is {"Invoice":[{...}]}`, ErrMalformed)
-	case s.setVersion != "" && !s.versionSet:
+	case s.setVersion != "" && s.doc.versionTo == 0:
 		return fmt.Errorf("%w: no Invoice[0].InvoiceTypeCode[0] that could say version %s; add it with the document's type", ErrUnsignable, s.setVersion)
 	}
 	return nil

@@ -2,7 +2,6 @@ package xades
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -13,136 +12,173 @@ import (
 // numberStyle writes a number otherwise.
 type numberStyle struct {
 	happened string
-	write    func(literal []byte) []byte
+	write    func(out, literal []byte) []byte
 }
 
 var jsonNumberStyles = []numberStyle{
-	{"", func(literal []byte) []byte { return literal }},
-	{"numbers were hashed without trailing zeros (1.5 for 1.50, 10.0 for 10.00)", func(l []byte) []byte { return trimZeros(l, ".0") }},
-	{"numbers were hashed without trailing zeros and decimal points (10 for 10.00)", func(l []byte) []byte { return trimZeros(l, "") }},
+	{"", func(out, l []byte) []byte { return append(out, l...) }},
+	{"numbers were hashed without trailing zeros (1.5 for 1.50, 10.0 for 10.00)", func(out, l []byte) []byte { return trimZeros(out, l, ".0") }},
+	{"numbers were hashed without trailing zeros and decimal points (10 for 10.00)", func(out, l []byte) []byte { return trimZeros(out, l, "") }},
 	{"numbers were hashed with two decimals (1.50 for 1.5)", twoDecimals},
 }
 
-func trimZeros(literal []byte, whole string) []byte {
-	if bytes.IndexByte(literal, '.') < 0 || bytes.ContainsAny(literal, "eE") {
-		return literal
+// decimals gives where the point of a number stands, or -1 of one that has none
+// or an exponent.
+func decimals(literal []byte) (point int) {
+	point = bytes.IndexByte(literal, '.')
+	if point >= 0 && bytes.IndexAny(literal[point:], "eE") >= 0 {
+		return -1
 	}
-	short := bytes.TrimRight(literal, "0")
-	if short[len(short)-1] == '.' {
-		return append(bytes.Clone(short[:len(short)-1]), whole...)
-	}
-	return short
+	return point
 }
 
-func twoDecimals(literal []byte) []byte {
-	point := bytes.IndexByte(literal, '.')
-	if point < 0 || bytes.ContainsAny(literal, "eE") {
-		return literal
+func trimZeros(out, literal []byte, whole string) []byte {
+	point := decimals(literal)
+	if point < 0 {
+		return append(out, literal...)
 	}
-	if missing := 3 - (len(literal) - point); missing > 0 {
-		return append(bytes.Clone(literal), strings.Repeat("0", missing)...)
+	end := len(literal)
+	for literal[end-1] == '0' {
+		end--
 	}
-	return literal
+	if end == point+1 {
+		return append(append(out, literal[:point]...), whole...)
+	}
+	return append(out, literal[:end]...)
 }
 
-// stringStyle escapes a character otherwise than canonical JSON; "" leaves it.
+func twoDecimals(out, literal []byte) []byte {
+	out = append(out, literal...)
+	if point := decimals(literal); point >= 0 {
+		for missing := 3 - (len(literal) - point); missing > 0; missing-- {
+			out = append(out, '0')
+		}
+	}
+	return out
+}
+
+// stringStyle escapes characters otherwise than canonical JSON does.
 type stringStyle struct {
 	happened string
-	escape   func(r rune) string
+	rewrites bool   // else strings stay as they are
+	escaped  string // beyond what JSON needs, in ASCII: / as \/, all others as \uXXXX
+	beyond   bool   // all beyond ASCII, as \uXXXX
+	digits   string // of \uXXXX
 }
+
+const (
+	lowerHex = "0123456789abcdef"
+	upperHex = "0123456789ABCDEF"
+)
 
 var jsonStringStyles = []stringStyle{
-	{"", nil},
-	{`slashes were hashed as \/ (as PHP writes them)`, slashed},
-	{`characters beyond ASCII were hashed as \uXXXX (as Python writes them)`, ascii},
-	{`slashes were hashed as \/ and characters beyond ASCII as \uXXXX (as PHP writes them)`, func(r rune) string { return slashed(r) + ascii(r) }},
-	{`the characters & < > were hashed as \u0026 and the like (as Go writes them)`, func(r rune) string { return among(r, "&<>", "%04x") }},
-	{`the characters & ' + < > and those beyond ASCII were hashed as \uXXXX (as System.Text.Json writes them)`, func(r rune) string {
-		return among(r, "\"&'+<>`", "%04X") + strings.ToUpper(ascii(r))
-	}},
-	{"strings were hashed without any escapes but those JSON needs", func(rune) string { return "" }},
-}
-
-func slashed(r rune) string {
-	if r == '/' {
-		return `\/`
-	}
-	return ""
-}
-
-func among(r rune, set, format string) string {
-	if strings.ContainsRune(set, r) {
-		return fmt.Sprintf(`\u`+format, r)
-	}
-	return ""
-}
-
-func ascii(r rune) string {
-	switch {
-	case r < utf8.RuneSelf:
-		return ""
-	case r > 0xFFFF:
-		r -= 0x10000
-		return fmt.Sprintf(`\u%04x\u%04x`, 0xD800+r>>10, 0xDC00+r&0x3FF)
-	}
-	return fmt.Sprintf(`\u%04x`, r)
+	{},
+	{`slashes were hashed as \/ (as PHP writes them)`, true, "/", false, ""},
+	{`characters beyond ASCII were hashed as \uXXXX (as Python writes them)`, true, "", true, lowerHex},
+	{`slashes were hashed as \/ and characters beyond ASCII as \uXXXX (as PHP writes them)`, true, "/", true, lowerHex},
+	{`the characters & < > were hashed as \u0026 and the like (as Go writes them)`, true, "&<>", false, lowerHex},
+	{`the characters & ' + < > and those beyond ASCII were hashed as \uXXXX (as System.Text.Json writes them)`, true, "\"&'+<>`", true, upperHex},
+	{"strings were hashed without any escapes but those JSON needs", true, "", false, ""},
 }
 
 // restyle writes canonical JSON in a library's style. It decodes and encodes
-// each string, and leaves the structure alone.
-func restyle(canonical []byte, numbers numberStyle, strings stringStyle) []byte {
-	out := make([]byte, 0, len(canonical)+len(canonical)/8)
+// each string, and leaves the structure alone. A style that changes nothing is
+// no form of the document.
+func (a *attempts) restyle(canonical []byte, numbers numberStyle, texts stringStyle) [][]byte {
+	out, special := a.scratch[:0], texts.special()
 	var decoded []byte
 	for i := 0; i < len(canonical); {
-		c := canonical[i]
-		switch {
+		start := i
+		switch c := canonical[i]; {
 		case c == '"':
-			end := i + 1 + closingQuote(canonical[i+1:])
-			if strings.escape == nil {
-				out = append(out, canonical[i:end+1]...)
-			} else {
-				decoded = appendDecoded(decoded[:0], canonical[i+1:end])
-				out = append(appendStyled(append(out, '"'), decoded, strings.escape), '"')
+			text := canonical[i+1 : i+1+closingQuote(canonical[i+1:])]
+			i += len(text) + 2
+			if !texts.rewrites {
+				out = append(out, canonical[start:i]...)
+				continue
 			}
-			i = end + 1
-		case c == '-' || c >= '0' && c <= '9':
-			end := i + 1
-			for end < len(canonical) && bytes.IndexByte([]byte("+-.eE0123456789"), canonical[end]) >= 0 {
-				end++
+			if bytes.IndexByte(text, '\\') >= 0 {
+				decoded = appendDecoded(decoded[:0], text)
+				text = decoded
 			}
-			out = append(out, numbers.write(canonical[i:end])...)
-			i = end
+			out = append(texts.append(append(out, '"'), text, special), '"')
+		case c == '-' || isDigit(c):
+			for i < len(canonical) && inNumber(canonical[i]) {
+				i++
+			}
+			out = numbers.write(out, canonical[start:i])
 		default:
 			out = append(out, c)
 			i++
 		}
 	}
-	return out
+	a.scratch = out
+	if bytes.Equal(out, canonical) {
+		return nil
+	}
+	return [][]byte{out}
+}
+
+func inNumber(c byte) bool {
+	return isDigit(c) || c == '.' || c == '-' || c == '+' || c|0x20 == 'e'
 }
 
 // closingQuote finds the quote that ends a string whose content text begins.
 func closingQuote(text []byte) int {
 	for i := 0; ; i++ {
-		switch text[i] {
-		case '\\':
-			i++
-		case '"':
+		if i = skipPlain(text, i); text[i] == '"' {
 			return i
+		}
+		if text[i] == '\\' {
+			i++
 		}
 	}
 }
 
-func appendStyled(out, text []byte, escape func(rune) string) []byte {
-	for len(text) > 0 {
-		r, size := utf8.DecodeRune(text)
-		if escaped := escape(r); escaped != "" {
-			out = append(out, escaped...)
-		} else if r < 0x20 || r == '"' || r == '\\' {
-			out = appendEscaped(out, text[:size])
-		} else {
-			out = append(out, text[:size]...)
+// special tells of each byte whether a string with it is not written as it is.
+func (style *stringStyle) special() *[256]bool {
+	var special [256]bool
+	for c := range 0x20 {
+		special[c] = true
+	}
+	for _, c := range []byte("\"\\" + style.escaped) {
+		special[c] = true
+	}
+	for c := utf8.RuneSelf; c < len(special); c++ {
+		special[c] = style.beyond
+	}
+	return &special
+}
+
+// append appends text as it stands between the quotes in this style.
+func (style *stringStyle) append(out, text []byte, special *[256]bool) []byte {
+	for i := 0; i < len(text); {
+		from := i
+		for i < len(text) && !special[text[i]] {
+			i++
 		}
-		text = text[size:]
+		if out = append(out, text[from:i]...); i == len(text) {
+			break
+		}
+		r, size := utf8.DecodeRune(text[i:])
+		switch {
+		case r == '/':
+			out = append(out, `\/`...)
+		case r >= utf8.RuneSelf || strings.IndexByte(style.escaped, text[i]) >= 0:
+			out = appendUnits(out, r, style.digits)
+		default:
+			out = appendEscaped(out, text[i:i+size])
+		}
+		i += size
 	}
 	return out
+}
+
+// appendUnits appends the \uXXXX of a character, or the two of its surrogates.
+func appendUnits(out []byte, r rune, digits string) []byte {
+	if r > 0xFFFF {
+		r -= 0x10000
+		out, r = appendUnits(out, 0xD800+r>>10, digits), 0xDC00+r&0x3FF
+	}
+	return append(out, '\\', 'u', digits[r>>12], digits[r>>8&15], digits[r>>4&15], digits[r&15])
 }

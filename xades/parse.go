@@ -1,9 +1,6 @@
 package xades
 
-import (
-	"crypto/sha256"
-	"encoding/json"
-)
+import "crypto/sha256"
 
 // reading is a document of either format, read as it stands.
 type reading struct {
@@ -18,8 +15,10 @@ type reading struct {
 	names   int        // XML: elements and attributes
 	blocks  []xmlBlock // XML: what the digest leaves out
 
-	pointer  []byte // JSON: the member Signature, which the digest leaves out
-	spliceAt int    // JSON: where the members of Invoice[0] end in canonical
+	json *jsonDocument // JSON
+
+	blanks     []byte // XML: the canonical form with blanks, once it is read
+	blanksRead bool
 }
 
 // parse reads a document as a verifier does: nothing is normalized but what the
@@ -36,7 +35,7 @@ func parse(document []byte) (*reading, error) {
 		}
 		return &reading{
 			format: JSON, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
-			hidden: doc.hidden(), pointer: doc.signature, spliceAt: doc.spliceAt,
+			hidden: doc.hidden(), json: doc,
 		}, nil
 	}
 	doc, err := scanXML(document, xmlOptions{})
@@ -56,12 +55,32 @@ func (d *jsonDocument) hidden() (names []string) {
 		name  string
 		value []byte
 	}{{"UBLExtensions", d.extensions}, {"Signature", d.signature}} {
-		var list []json.RawMessage
-		if json.Unmarshal(member.value, &list) == nil && len(list) > 1 {
+		if severalElements(member.value) {
 			names = append(names, member.name+"[1]")
 		}
 	}
 	return names
+}
+
+// severalElements tells whether value, which is minified JSON, is an array of
+// more than one element.
+func severalElements(value []byte) bool {
+	depth := 0
+	for i := 0; i < len(value); i++ {
+		switch value[i] {
+		case '"':
+			i += 1 + closingQuote(value[i+1:])
+		case '[', '{':
+			depth++
+		case ']', '}':
+			depth--
+		case ',':
+			if depth == 1 {
+				return value[0] == '['
+			}
+		}
+	}
+	return false
 }
 
 // DigestAsIs returns the DocDigest of a document as it stands, signed or not:

@@ -21,9 +21,7 @@ const (
 type xmlOptions struct {
 	setVersion string // what InvoiceTypeCode's listVersionID is written as; "" leaves it
 
-	// Two ways of reading wrongly, to recognise those who did.
-	keepBlanks  bool // drop no blanks
-	keepPointer bool // leave cac:Signature in
+	keepBlanks bool // drop no blanks: wrong, to recognise those who did not
 }
 
 // xmlDocument is what one pass over an XML document yields.
@@ -47,6 +45,7 @@ type xmlDocument struct {
 type xmlBlock struct {
 	extensions bool // ext:UBLExtensions, else cac:Signature
 	atRoot     bool // a child of the root
+	at         int  // offset in the canonical form of the document that it is left out of
 	canonical  []byte
 }
 
@@ -245,10 +244,10 @@ func (r *xmlReader) opensBlock() bool {
 	default:
 		return false
 	}
-	if len(s.open) == 1 || r.options.keepPointer && !extensions {
+	if len(s.open) == 1 {
 		return false
 	}
-	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2})
+	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2, at: len(r.kept.out)})
 	return true
 }
 

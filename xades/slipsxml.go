@@ -1,0 +1,247 @@
+package xades
+
+import (
+	"bytes"
+	"strings"
+)
+
+// xmlForms are the known slips with XML.
+func (d *reading) xmlForms(a *attempts) []form {
+	const declaration = `<?xml version="1.0" encoding="UTF-8"?>`
+	whole := func(before, after string) func() [][]byte {
+		return func() [][]byte { return [][]byte{[]byte(before), d.canonical, []byte(after)} }
+	}
+	var forms []form
+	add := func(happened string, text func() [][]byte) { forms = append(forms, form{happened, text}) }
+	others := d.otherVersions()
+	for _, version := range others {
+		add(versionChanged(version), func() [][]byte { return withVersion(d.canonical, version) })
+	}
+	add("blanks between elements were not removed before hashing", func() [][]byte { return some(d.withBlanks(a)) })
+	add("cac:Signature was not removed before hashing", d.withXMLPointer)
+	add("empty elements were hashed as <a/>; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, "/>") })
+	add("empty elements were hashed as <a />; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, " />") })
+	for _, version := range others {
+		add(versionChanged(version)+", and blanks between elements were not removed", func() [][]byte {
+			return withVersion(d.withBlanks(a), version)
+		})
+	}
+	add("the root did not declare xmlns:ext yet when the digest was taken", d.withoutRootDeclaration)
+	add("the XML declaration was hashed, too", whole(declaration, ""))
+	add("the XML declaration was hashed, too", whole(declaration+"\n", ""))
+	add("a line feed after the document was hashed, too", whole("", "\n"))
+	return forms
+}
+
+func some(text []byte) [][]byte {
+	if text == nil {
+		return nil
+	}
+	return [][]byte{text}
+}
+
+// withBlanks is the canonical form with all blanks kept, or nil if there are
+// none. It is the one form for which the document is read again, once.
+func (d *reading) withBlanks(a *attempts) []byte {
+	if !d.blanksRead && a.afford(len(d.source)+perName*d.names) {
+		doc, err := scanXML(d.source, xmlOptions{keepBlanks: true})
+		if err == nil && len(doc.canonical) != len(d.canonical) {
+			d.blanks = doc.canonical
+		}
+	}
+	d.blanksRead = true
+	return d.blanks
+}
+
+// withXMLPointer is the canonical form with cac:Signature left in.
+func (d *reading) withXMLPointer() [][]byte {
+	for i := range d.blocks {
+		if b := &d.blocks[i]; !b.extensions && b.atRoot {
+			return [][]byte{d.canonical[:b.at], d.inherited(b.canonical), d.canonical[b.at:]}
+		}
+	}
+	return nil
+}
+
+// inherited takes from the start tag of an element that was written by itself
+// the declarations that the root makes as well, as it stands in the document.
+func (d *reading) inherited(element []byte) []byte {
+	tag, rest := startTag(element), element[len(startTag(element)):]
+	for _, attribute := range attributesOf(d.rootTag()) {
+		if strings.HasPrefix(attribute, " xmlns") {
+			tag = strings.Replace(tag, attribute, "", 1)
+		}
+	}
+	return append([]byte(tag), rest...)
+}
+
+// rootTag is the root's start tag in the canonical form.
+func (d *reading) rootTag() (tag string) {
+	canonicalTags(d.canonical, func(at int) bool {
+		tag = startTag(d.canonical[at:])
+		return d.canonical[at+1] == '?'
+	})
+	return tag
+}
+
+// startTag is the canonical start tag that text begins with.
+func startTag(text []byte) string {
+	for end, quoted := 0, false; end < len(text); end++ {
+		switch c := text[end]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '>' && !quoted:
+			return string(text[:end+1])
+		}
+	}
+	return ""
+}
+
+// attributesOf splits the attributes from a canonical start tag, each with the
+// blank before it.
+func attributesOf(tag string) (attributes []string) {
+	for {
+		at := strings.IndexByte(tag, ' ')
+		if at < 0 {
+			return attributes
+		}
+		tag = tag[at:]
+		open := strings.IndexByte(tag, '"')
+		if open < 0 {
+			return attributes
+		}
+		end := open + 1 + strings.IndexByte(tag[open+1:], '"') + 1
+		attributes = append(attributes, tag[:end])
+		tag = tag[end:]
+	}
+}
+
+// withoutRootDeclaration drops xmlns:ext from the root.
+func (d *reading) withoutRootDeclaration() [][]byte {
+	const declaration = ` xmlns:ext="` + nsExt + `"`
+	root := d.rootTag()
+	if !strings.Contains(root, declaration) {
+		return nil
+	}
+	before, after, _ := bytes.Cut(d.canonical, []byte(root))
+	return [][]byte{before, []byte(strings.Replace(root, declaration, "", 1)), after}
+}
+
+// canonicalTags calls yield with where each tag or instruction of canonical XML
+// begins. There, < begins nothing else.
+func canonicalTags(text []byte, yield func(at int) bool) {
+	for at := 0; ; at++ {
+		next := bytes.IndexByte(text[at:], '<')
+		if next < 0 {
+			return
+		}
+		at += next
+		if !yield(at) {
+			return
+		}
+		if text[at+1] == '?' {
+			at += bytes.Index(text[at:], []byte("?>"))
+		}
+	}
+}
+
+// selfClosed rewrites the empty elements of canonical XML. Text has no bare > in
+// it, so that one before an end tag ends the tag before.
+func (a *attempts) selfClosed(canonical []byte, how string) [][]byte {
+	if !a.afford(len(canonical)) {
+		return nil
+	}
+	out, opened, from := a.scratch[:0], false, 0
+	canonicalTags(canonical, func(at int) bool {
+		ends := canonical[at+1] == '/'
+		if ends && opened && canonical[at-1] == '>' {
+			out = append(append(out, canonical[from:at-1]...), how...)
+			from = at + 1 + bytes.IndexByte(canonical[at:], '>')
+		}
+		opened = !ends && canonical[at+1] != '?'
+		return true
+	})
+	a.scratch = out
+	if from == 0 {
+		return nil
+	}
+	return [][]byte{out, canonical[from:]}
+}
+
+// withVersion writes listVersionID anew in canonical XML.
+func withVersion(canonical []byte, version string) (pieces [][]byte) {
+	depth := 0
+	canonicalTags(canonical, func(at int) bool {
+		switch canonical[at+1] {
+		case '?':
+			return true
+		case '/':
+			depth--
+			return true
+		}
+		depth++
+		name := canonical[at+1 : at+1+bytes.IndexAny(canonical[at+1:], " >")]
+		if depth != 2 || string(name[1+bytes.IndexByte(name, ':'):]) != "InvoiceTypeCode" {
+			return true
+		}
+		pieces = versionAt(canonical, at, version)
+		return false
+	})
+	return pieces
+}
+
+// versionAt writes listVersionID among the attributes of the tag at an offset: in
+// the place of the one there, or where the order of canonical XML has it.
+func versionAt(canonical []byte, at int, version string) [][]byte {
+	const name = " listVersionID"
+	tag := startTag(canonical[at:])
+	from := at + strings.IndexAny(tag, " >")
+	to := from
+	for _, attribute := range attributesOf(tag) {
+		own, _, _ := strings.Cut(attribute, "=")
+		if own == name {
+			to = from + len(attribute)
+			break
+		}
+		if !strings.HasPrefix(own, " xmlns") && (own > name || strings.Contains(own, ":")) {
+			break
+		}
+		from += len(attribute)
+		to = from
+	}
+	return [][]byte{canonical[:from], []byte(name + `="` + version + `"`), canonical[to:]}
+}
+
+// xmlPropsForms are the known slips with the signed properties in XML.
+func (d *reading) xmlPropsForms(props []byte) []form {
+	replaced := func(old, new string) func() [][]byte {
+		return func() [][]byte { return some(bytes.ReplaceAll(props, []byte(old), []byte(new))) }
+	}
+	return []form{
+		{"it was taken with <ds:DigestMethod .../>; .NET writes a blank before the slash", replaced(` />`, `/>`)},
+		{"it was taken with <ds:DigestMethod ...></ds:DigestMethod>, and the file has it self-closed", replaced(` />`, `></ds:DigestMethod>`)},
+		{"it was taken with a self-closed <ds:DigestMethod ... />, and the file has it expanded", replaced(`></ds:DigestMethod>`, ` />`)},
+		{"it was taken without xmlns:ds on the ds: elements, which .NET's OuterXml repeats", replaced(` xmlns:ds="`+nsDS+`"`, ``)},
+		{"it was taken over the canonical form (C14N); LHDN takes it over .NET's OuterXml", func() [][]byte { return some(d.canonicalProps()) }},
+	}
+}
+
+// canonicalProps is the exclusive canonical form of SignedProperties, or nil.
+func (d *reading) canonicalProps() []byte {
+	for _, block := range d.blocks {
+		if from := bytes.Index(block.canonical, []byte("<xades:SignedProperties ")); from >= 0 {
+			const ends = "</xades:SignedProperties>"
+			to := bytes.Index(block.canonical[from:], []byte(ends))
+			if to < 0 {
+				return nil
+			}
+			text := string(block.canonical[from : from+to+len(ends)])
+			text = strings.Replace(text, "<xades:SignedProperties ", `<xades:SignedProperties xmlns:xades="`+nsXAdES+`" `, 1)
+			for _, tag := range []string{"DigestMethod", "DigestValue", "X509IssuerName", "X509SerialNumber"} {
+				text = strings.Replace(text, "<ds:"+tag, "<ds:"+tag+` xmlns:ds="`+nsDS+`"`, 1)
+			}
+			return []byte(text)
+		}
+	}
+	return nil
+}
