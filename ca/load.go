@@ -14,8 +14,12 @@ import (
 	"os"
 )
 
-// Load reads an authority that [Authority.Save] wrote.
+// Load reads an authority that [Authority.Save] wrote. Its key must be
+// [Guarded].
 func Load(certificateFile, keyFile string) (*Authority, error) {
+	if err := Guarded(keyFile); err != nil {
+		return nil, err
+	}
 	pair, err := LoadPair(certificateFile, keyFile)
 	if err != nil {
 		return nil, err
@@ -55,18 +59,34 @@ func sameKey(a, b crypto.PublicKey) bool {
 // LoadPool reads the certificates of authorities to trust, in any order. There
 // must be at least one, and each must be an authority's.
 func LoadPool(path string) (*x509.CertPool, error) {
+	certificates, err := LoadAuthorities(path)
+	if err != nil {
+		return nil, err
+	}
+	return PoolOf(certificates), nil
+}
+
+// LoadAuthorities is [LoadPool] for those who need the certificates themselves.
+func LoadAuthorities(path string) ([]*x509.Certificate, error) {
 	certificates, err := loadAll(path)
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
 	for i, c := range certificates {
 		if !c.BasicConstraintsValid || !c.IsCA {
 			return nil, fmt.Errorf("%s: certificate %d (%s) is not an authority's, so nothing can be trusted by it", path, i+1, c.Subject)
 		}
+	}
+	return certificates, nil
+}
+
+// PoolOf returns the certificates as a pool to verify with.
+func PoolOf(certificates []*x509.Certificate) *x509.CertPool {
+	pool := x509.NewCertPool()
+	for _, c := range certificates {
 		pool.AddCert(c)
 	}
-	return pool, nil
+	return pool
 }
 
 // LoadCertificates reads a chain: the leaf first, then each certificate's
@@ -177,21 +197,27 @@ func parseKey(block *pem.Block) (any, error) {
 	}
 }
 
-// maxFile bounds what is read: the largest chains are a few kilobytes.
-const maxFile = 1 << 20
+// The bounds of what is read: the largest chains are a few kilobytes, and
+// revocation lists of a million entries are not for a signer's clients.
+const (
+	maxFile = 1 << 20
+	maxList = 16 << 20
+)
 
-func read(path string) ([]byte, error) {
+func read(path string) ([]byte, error) { return readAtMost(path, maxFile) }
+
+func readAtMost(path string, most int64) ([]byte, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	text, err := io.ReadAll(io.LimitReader(file, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("%s: longer than %d bytes, so no certificate or key", path, maxFile)
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("%s: longer than %d bytes", path, most)
 	}
 	return text, nil
 }

@@ -52,7 +52,7 @@ func (s *Server) unary(ctx context.Context, in any, info *grpc.UnaryServerInfo, 
 
 func (s *Server) guarded(ctx context.Context, c *call, in any, handle grpc.UnaryHandler) (out any, err error) {
 	defer recovered(&err)
-	if c.caller, err = identifyPeer(ctx, s.clock()); err != nil {
+	if c.caller, err = s.identifyPeer(ctx); err != nil {
 		return nil, err
 	}
 	return handle(ctx, in)

@@ -1,16 +1,13 @@
 package signer
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
-
-	"github.com/roamsign/roamsign/ca"
 )
 
 // Config is the part of the configuration file that is the signer's own.
@@ -28,14 +25,25 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 }
 
-// TLS names PEM files. All three are needed.
+// TLS names files, in PEM where nothing else is said. The first three are needed.
+// All are read again when they change; see [TLS.Reload].
 type TLS struct {
 	// Certificate is the server's: the leaf first, then its issuers.
 	Certificate string `yaml:"certificate"`
-	// Key is the server certificate's.
+	// Key is the server certificate's. Only its owner may have access to it.
 	Key string `yaml:"key"`
 	// ClientCA holds the authorities whose client certificates may connect.
 	ClientCA string `yaml:"client_ca"`
+	// Revoked is a list of the serial numbers of client certificates that may
+	// not connect any more, one a line, in hexadecimal ([ca.ParseSerials]).
+	Revoked string `yaml:"revoked"`
+	// CRL holds the revocation lists of those authorities, in PEM or DER.
+	CRL string `yaml:"crl"`
+}
+
+// Files returns the files that are named.
+func (t TLS) Files() []string {
+	return slices.DeleteFunc([]string{t.Certificate, t.Key, t.ClientCA, t.Revoked, t.CRL}, func(path string) bool { return path == "" })
 }
 
 // Limits bound what the service takes on. Zero means the default.
@@ -137,7 +145,7 @@ func checkListen(address string) error {
 
 // Under returns the configuration with relative paths taken from folder.
 func (c Config) Under(folder string) Config {
-	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA, &c.State} {
+	for _, path := range []*string{&c.TLS.Certificate, &c.TLS.Key, &c.TLS.ClientCA, &c.TLS.Revoked, &c.TLS.CRL, &c.State} {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)
 		}
@@ -165,27 +173,4 @@ func (c Config) withDefaults() Config {
 		l.Drain = defaults.Drain
 	}
 	return c
-}
-
-// Credentials are what the server shows, and whom it lets connect.
-type Credentials struct {
-	Certificate tls.Certificate
-	ClientCAs   *x509.CertPool
-}
-
-// Load reads the files that are named; [Config.Validate] refuses a TLS that
-// names not all of them. It reports what is wrong with each as [ConfigFault]s.
-func (t TLS) Load() (loaded Credentials, err error) {
-	var faults []error
-	if t.Certificate != "" && t.Key != "" {
-		if loaded.Certificate, err = ca.LoadPair(t.Certificate, t.Key); err != nil {
-			faults = append(faults, ConfigFault{Key: "tls.certificate", Message: err.Error()})
-		}
-	}
-	if t.ClientCA != "" {
-		if loaded.ClientCAs, err = ca.LoadPool(t.ClientCA); err != nil {
-			faults = append(faults, ConfigFault{Key: "tls.client_ca", Message: err.Error()})
-		}
-	}
-	return loaded, errors.Join(faults...)
 }

@@ -1,7 +1,10 @@
 package signer
 
 import (
+	"crypto/x509"
 	"errors"
+	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/roamsign/roamsign/ca"
 )
 
 func TestEveryFaultOfAConfigurationIsReported(t *testing.T) {
@@ -57,7 +62,7 @@ func TestAddressesToListenOn(t *testing.T) {
 func TestAConfigurationIsReadFromYAML(t *testing.T) {
 	const text = `
 listen: 127.0.0.1:7443
-tls: {certificate: server.pem, key: /etc/roamsign/server.key, client_ca: ca.pem}
+tls: {certificate: server.pem, key: /etc/roamsign/server.key, client_ca: ca.pem, revoked: revoked, crl: crl.pem}
 state: state
 limits: {queue: 10, request: 30s}
 `
@@ -68,7 +73,7 @@ limits: {queue: 10, request: 30s}
 	must(t, got.Validate())
 	want := Config{
 		Listen: "127.0.0.1:7443",
-		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem"},
+		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem", Revoked: "/etc/roamsign/revoked", CRL: "/etc/roamsign/crl.pem"},
 		State:  "/etc/roamsign/state",
 		Limits: Limits{Queue: 10, QueuePerCaller: 1000, Streams: 256, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
 	}
@@ -93,5 +98,41 @@ func TestCredentialsAreReadFromTheirFiles(t *testing.T) {
 	_, err = TLS{Certificate: path("server.pem"), Key: path("ca.key"), ClientCA: path("none.pem")}.Load()
 	if err == nil || !strings.Contains(err.Error(), "tls.certificate: ") || !strings.Contains(err.Error(), "tls.client_ca: ") {
 		t.Errorf("Load of bad files: got %v, want a fault of each", err)
+	}
+}
+
+func TestWhatIsFaultyIsKeptAsItWasAndTheRestIsTakenOver(t *testing.T) {
+	r := start(t, setting{})
+	folder := t.TempDir()
+	path := func(name string) string { return filepath.Join(folder, name) }
+	write := func(name, text string) { must(t, os.WriteFile(path(name), []byte(text), 0o600)) }
+	pair, err := r.authority.Server([]string{"localhost"}, lasting(1))
+	must(t, err)
+	must(t, pair.Save(path("server.pem"), path("server.key")))
+	must(t, ca.WriteCertificates(path("ca.pem"), r.authority.Certificate()))
+	write("revoked", "")
+	files := TLS{Certificate: path("server.pem"), Key: path("server.key"), ClientCA: path("ca.pem"), Revoked: path("revoked")}
+	before, err := files.Load()
+	must(t, err)
+
+	write("revoked", "4711\n")
+	write("server.pem", "half a certif")
+	write("ca.pem", "")
+	after, err := files.Reload(before)
+	for _, key := range []string{"tls.certificate: ", "tls.client_ca: "} {
+		if err == nil || !strings.Contains(err.Error(), key) {
+			t.Errorf("got %v, want %s among it", err, key)
+		}
+	}
+	if len(after.Certificate.Certificate) != 1 || !after.ClientCAs.Equal(before.ClientCAs) {
+		t.Error("what is faulty was taken over")
+	}
+	if !after.Revoked.Revokes(&x509.Certificate{SerialNumber: big.NewInt(0x4711)}) {
+		t.Error("the revocation was not taken over")
+	}
+	write("revoked", "not a number\n")
+	again, err := files.Reload(after)
+	if err == nil || !strings.Contains(err.Error(), "tls.revoked: "+path("revoked")+": line 1: ") || again.Revoked != after.Revoked {
+		t.Errorf("a list that is faulty: got %v, want that it is refused and the old one stays", err)
 	}
 }

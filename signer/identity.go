@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 
+	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/internal/fault"
 	"github.com/roamsign/roamsign/policy"
 )
@@ -19,9 +20,9 @@ import (
 // identify returns the caller that a verified client certificate names: by its
 // one URI, else by its one DNS name. The certificate must be for client
 // authentication, in so many words: one without Extended Key Usage is not. It
-// must be valid at now, which the handshake does not settle for connections
-// that live on.
-func identify(state tls.ConnectionState, now time.Time) (policy.Caller, error) {
+// must be valid at now and not revoked, which the handshake does not settle for
+// connections that live on.
+func identify(state tls.ConnectionState, c *Credentials, now time.Time) (policy.Caller, error) {
 	if len(state.VerifiedChains) == 0 || len(state.PeerCertificates) == 0 {
 		return "", fault.New(fault.NotAllowed, "no verified client certificate")
 	}
@@ -31,6 +32,9 @@ func identify(state tls.ConnectionState, now time.Time) (policy.Caller, error) {
 	}
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
 		return "", fault.New(fault.NotAllowed, "client certificate %v is not valid now", leaf.Subject)
+	}
+	if revoked := c.revokes(state.VerifiedChains); revoked != nil {
+		return "", fault.New(fault.NotAllowed, "client certificate %v is revoked (serial %s, %v)", leaf.Subject, ca.FormatSerial(revoked.SerialNumber), revoked.Subject)
 	}
 	name, err := soleName(leaf)
 	if err != nil {
@@ -59,7 +63,7 @@ func soleName(leaf *x509.Certificate) (string, error) {
 }
 
 // identifyPeer identifies the caller of an RPC.
-func identifyPeer(ctx context.Context, now time.Time) (policy.Caller, error) {
+func (s *Server) identifyPeer(ctx context.Context) (policy.Caller, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return "", fault.New(fault.NotAllowed, "the connection has no peer")
@@ -68,5 +72,5 @@ func identifyPeer(ctx context.Context, now time.Time) (policy.Caller, error) {
 	if !ok {
 		return "", fault.New(fault.NotAllowed, "the connection is not TLS")
 	}
-	return identify(info.State, now)
+	return identify(info.State, s.credentials.Load(), s.clock())
 }

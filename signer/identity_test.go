@@ -172,11 +172,11 @@ func TestNobodyIsIdentifiedWithoutAVerifiedCertificate(t *testing.T) {
 	must(t, err)
 	unverified := tls.ConnectionState{PeerCertificates: []*x509.Certificate{pair.Certificate}}
 	for name, state := range map[string]tls.ConnectionState{"zero": {}, "unverified": unverified} {
-		if caller, err := identify(state, time.Now()); err == nil || caller != "" {
+		if caller, err := identify(state, &Credentials{}, time.Now()); err == nil || caller != "" {
 			t.Errorf("%s state: got %q, %v, want nobody", name, caller, err)
 		}
 	}
-	if caller, err := identifyPeer(t.Context(), time.Now()); err == nil || caller != "" {
+	if caller, err := start(t, setting{}).server.identifyPeer(t.Context()); err == nil || caller != "" {
 		t.Errorf("no peer: got %q, %v, want nobody", caller, err)
 	}
 }

@@ -136,6 +136,7 @@ func (s *Server) report(state *health.Server, before bool) bool {
 	}
 	state.SetServingStatus("", status)
 	state.SetServingStatus(roamsignv1.SignerService_ServiceDesc.ServiceName, status)
+	state.SetServingStatus(FilesService, s.filesStatus())
 	switch {
 	case err != nil && before:
 		s.log.Warn("the key cannot sign", slog.String("error", err.Error()))

@@ -213,7 +213,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 func TestAServerWithPartsMissingIsNotMade(t *testing.T) {
 	r := start(t, setting{})
 	whole := Parts{
-		Config: r.server.config, Credentials: r.server.credentials, Key: r.key, Sessions: 1,
+		Config: r.server.config, Credentials: *r.server.credentials.Load(), Key: r.key, Sessions: 1,
 		Certificate: r.material.leaf, Log: r.server.log,
 	}
 	if _, err := New(whole); err != nil {

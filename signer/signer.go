@@ -73,8 +73,10 @@ type Parts struct {
 // concurrent use.
 type Server struct {
 	config      Config
-	credentials Credentials
+	credentials atomic.Pointer[Credentials]
 	policy      atomic.Pointer[policy.Policy]
+	stale       atomic.Bool // see ReportFiles
+	open        connections
 	key         Key
 	sessions    int
 	certificate certificate
@@ -95,10 +97,9 @@ func New(p Parts) (*Server, error) {
 		p.Clock = time.Now
 	}
 	s := &Server{
-		config:      p.Config.withDefaults(),
-		credentials: p.Credentials,
-		key:         p.Key,
-		sessions:    p.Sessions,
+		config:   p.Config.withDefaults(),
+		key:      p.Key,
+		sessions: p.Sessions,
 		certificate: certificate{
 			leaf:        p.Certificate,
 			chain:       p.Chain,
@@ -110,6 +111,7 @@ func New(p Parts) (*Server, error) {
 	}
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue)
 	s.policy.Store(p.Policy)
+	s.credentials.Store(&p.Credentials)
 	return s, nil
 }
 
@@ -124,8 +126,8 @@ func (p *Parts) check() error {
 	if p.Log == nil {
 		faults = append(faults, errors.New("there is no logger"))
 	}
-	if len(p.Credentials.Certificate.Certificate) == 0 || p.Credentials.ClientCAs == nil {
-		faults = append(faults, errors.New("there is no server certificate, or no client authority"))
+	if err := p.Credentials.complete(); err != nil {
+		faults = append(faults, err)
 	}
 	if p.Certificate == nil {
 		return errors.Join(append(faults, errors.New("there is no signing certificate"))...)
@@ -139,3 +141,8 @@ func (p *Parts) check() error {
 // SetPolicy puts another policy in force for requests that begin from now on.
 // Those in flight finish under the one they began with.
 func (s *Server) SetPolicy(p *policy.Policy) { s.policy.Store(p) }
+
+// ReportFiles has the health service say, of the service [FilesService], whether
+// what stands in the files that the service goes by is in force: err tells why it
+// is not, nil that it is.
+func (s *Server) ReportFiles(err error) { s.stale.Store(err != nil) }

@@ -12,41 +12,57 @@ import (
 )
 
 // transport is TLS 1.3 with a client certificate that names one caller. There
-// are no session tickets: each connection proves itself.
+// are no session tickets: each connection proves itself. Each begins under the
+// credentials that are in force then.
 func (s *Server) transport() credentials.TransportCredentials {
-	return &transport{
-		TransportCredentials: credentials.NewTLS(&tls.Config{
-			MinVersion:             tls.VersionTLS13,
-			Certificates:           []tls.Certificate{s.credentials.Certificate},
-			ClientAuth:             tls.RequireAndVerifyClientCert,
-			ClientCAs:              s.credentials.ClientCAs,
-			SessionTicketsDisabled: true,
-			VerifyConnection: func(state tls.ConnectionState) error {
-				_, err := identify(state, s.clock())
-				return err
-			},
-			Time: s.clock,
-		}),
-		log: s.log,
+	return &transport{server: s, TransportCredentials: credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			return s.handshake(s.credentials.Load()), nil
+		},
+	})}
+}
+
+// handshake is the TLS of one connection.
+func (s *Server) handshake(c *Credentials) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		Certificates:           []tls.Certificate{c.Certificate},
+		ClientAuth:             tls.RequireAndVerifyClientCert,
+		ClientCAs:              c.ClientCAs,
+		SessionTicketsDisabled: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			_, err := identify(state, c, s.clock())
+			return err
+		},
+		Time: s.clock,
 	}
 }
 
 // transport writes refused connections into the log, which gRPC keeps to
-// itself.
+// itself, and knows those that are open.
 type transport struct {
 	credentials.TransportCredentials
-	log *slog.Logger
+	server *Server
 }
 
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	before := t.server.credentials.Load()
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port says nothing
-		t.log.LogAttrs(context.Background(), slog.LevelInfo, "connection refused",
+		t.server.log.LogAttrs(context.Background(), slog.LevelInfo, "connection refused",
 			slog.String("remote", raw.RemoteAddr().String()), slog.String("error", err.Error()))
 	}
-	return conn, info, err
+	if err != nil {
+		return nil, nil, err
+	}
+	open := t.server.open.add(conn, raw, info.(credentials.TLSInfo).State)
+	if t.server.credentials.Load() != before { // they changed before it was known to be open
+		t.server.open.judge(t.server.stillWelcome)
+	}
+	return open, info, nil
 }
 
 func (t *transport) Clone() credentials.TransportCredentials {
-	return &transport{TransportCredentials: t.TransportCredentials.Clone(), log: t.log}
+	return &transport{TransportCredentials: t.TransportCredentials.Clone(), server: t.server}
 }
