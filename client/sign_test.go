@@ -224,8 +224,8 @@ func TestTaxpayersAreThoseThatThePolicyGrantsNow(t *testing.T) {
 	}
 	methods := []string{"SignDigest", "SignDigests", "SignDocument"}
 	want := []Taxpayer{
-		{TIN: seller, BRN: "201901045678", Name: "Pustaka Bukit Pelangi Sdn. Bhd.", Methods: methods},
-		{TIN: "C31450097020", Methods: methods},
+		{TIN: seller, BRN: "201901045678", Name: "Pustaka Bukit Pelangi Sdn. Bhd.", Methods: methods, Rights: []string{"submit"}},
+		{TIN: "C31450097020", Methods: methods, Rights: []string{"submit"}},
 	}
 	if diff := cmp.Diff(want, list); diff != "" {
 		t.Errorf("taxpayers (-want +got):\n%s", diff)

@@ -82,6 +82,11 @@ type Taxpayer struct {
 	NotBefore, NotAfter time.Time
 	// Methods are those granted ("SignDigest").
 	Methods []string
+	// Rights are what the taxpayer lets the intermediary do on MyInvois, as the
+	// signer's policy has them ("submit", "cancel", "reject", "view").
+	Rights []string
+	// Intermediary marks the one that holds the signing certificate.
+	Intermediary bool
 }
 
 // Taxpayers lists those on whose behalf this client may have documents signed,
@@ -97,7 +102,7 @@ func (c *Client) Taxpayers(ctx context.Context) ([]Taxpayer, error) {
 	}
 	list := make([]Taxpayer, len(answer.GetTaxpayers()))
 	for i, t := range answer.GetTaxpayers() {
-		list[i] = Taxpayer{TIN: t.GetTin(), BRN: t.GetBrn(), Name: t.GetName(), Methods: t.GetMethods()}
+		list[i] = Taxpayer{TIN: t.GetTin(), BRN: t.GetBrn(), Name: t.GetName(), Methods: t.GetMethods(), Rights: t.GetRights(), Intermediary: t.GetIntermediary()}
 		if t.GetNotBefore() != nil {
 			list[i].NotBefore = t.GetNotBefore().AsTime()
 		}

@@ -54,7 +54,8 @@ func (g Grant) MethodLimits() Limits { return g.own }
 
 // Covers tells whether a document issued at that time is one of the
 // representation's: LHDN takes no other. The error is of kind
-// RepresentationEnded, and its metadata has the window and the time.
+// RepresentationEnded, and its metadata has the window and the time; of a Grant
+// that is not valid, it is of kind NotAllowed.
 func (g Grant) Covers(issued time.Time) error {
 	if !g.Valid() {
 		return fault.New(fault.NotAllowed, "there is no grant")
@@ -62,7 +63,7 @@ func (g Grant) Covers(issued time.Time) error {
 	if g.window.Contains(issued) {
 		return nil
 	}
-	err := outside(Taxpayer{TIN: g.taxpayer, Window: g.window}, issued)
+	err := outside(g.taxpayer, g.window, issued)
 	err.Metadata["issued"] = issued.UTC().Format(time.RFC3339)
 	err.Err = fmt.Errorf("a document issued at %s: %w", err.Metadata["issued"], err.Err)
 	return err
@@ -72,108 +73,136 @@ func (g Grant) Covers(issued time.Time) error {
 // the signing certificate of that SHA-256 fingerprint, at now? The error is of
 // kind NotAllowed for whatever is unknown, foreign or not granted, its text (for
 // the log) saying which; RepresentationEnded outside the taxpayer's window, but
-// only to a caller that holds a grant for the taxpayer and the method.
-// Methods that act for no taxpayer are denied here; see [Policy.Permit].
+// only to a caller to whom nothing else is missing. Methods that act for no
+// taxpayer are denied here; see [Policy.Permit] and [Policy.DecideRead].
 func (p *Policy) Decide(who Caller, method Method, taxpayer TIN, certificate [32]byte, now time.Time) (Grant, error) {
-	held, err := p.judge(who, method, taxpayer, now)
-	if err != nil {
-		return Grant{}, err
+	held, represented, why := p.judge(who, method, taxpayer, certificate, now)
+	switch why {
+	case allowed:
+		return Grant{
+			caller: who, method: method, taxpayer: taxpayer, certificate: certificate, at: now,
+			window: represented.Window, limits: held.limits, own: held.methods[method],
+		}, nil
+	case outOfWindow:
+		return Grant{}, outside(taxpayer, represented.Window, now)
+	default:
+		return Grant{}, why.error(who, method, taxpayer)
 	}
-	if certificate == [32]byte{} {
-		return Grant{}, fault.New(fault.NotAllowed, "no certificate is named")
-	}
-	return Grant{caller: who, method: method, taxpayer: taxpayer, certificate: certificate, at: now,
-		window: p.taxpayers[taxpayer].Window, limits: held.limits, own: held.methods[method]}, nil
 }
 
-// judge is Decide for whichever certificate is current.
-func (p *Policy) judge(who Caller, method Method, taxpayer TIN, now time.Time) (caller, error) {
-	granted, err := p.granted(who, method)
-	if err != nil {
-		return caller{}, err
+// judge is the decision itself. What it returns beside the answer is there when
+// that is allowed or outOfWindow.
+func (p *Policy) judge(who Caller, method Method, taxpayer TIN, certificate [32]byte, now time.Time) (*caller, *Taxpayer, answer) {
+	held, why := p.holds(who, method, signing)
+	if why != allowed {
+		return nil, nil, why
 	}
-	if !slices.Contains(signing, method) {
-		return caller{}, fault.New(fault.NotAllowed, "method %q acts on behalf of no taxpayer", method)
+	place, known := p.places[taxpayer]
+	if !known || taxpayer == "" {
+		return nil, nil, unknownTaxpayer
 	}
-	represented, known := p.taxpayers[taxpayer]
-	if !known {
-		return caller{}, fault.New(fault.NotAllowed, "taxpayer %q is not in the policy (caller %q)", taxpayer, who)
+	represented := &p.taxpayers[place]
+	switch {
+	case !held.signs.has(place):
+		return nil, nil, foreignTaxpayer
+	case !held.uses(certificate):
+		return nil, nil, foreignCertificate
+	case !slices.Contains(represented.Rights, Submit):
+		return nil, nil, noRight
+	case !represented.Contains(now):
+		return held, represented, outOfWindow
 	}
-	if !granted.mayFor(taxpayer) {
-		return caller{}, fault.New(fault.NotAllowed, "caller %q has no grant for taxpayer %q", who, taxpayer)
+	return held, represented, allowed
+}
+
+// holds returns what a caller is granted, if the method, one of those, is part
+// of it.
+func (p *Policy) holds(who Caller, method Method, of []Method) (*caller, answer) {
+	if p == nil {
+		return nil, noPolicy
 	}
-	if !represented.Contains(now) {
-		return caller{}, outside(represented, now)
+	held := p.callers[who]
+	switch {
+	case held == nil || who == "":
+		return nil, unknownCaller
+	case !held.may(method):
+		return nil, noMethod
+	case !slices.Contains(of, method):
+		return nil, otherMethod
 	}
-	return granted, nil
+	return held, allowed
 }
 
 // Permit judges a call that concerns no taxpayer or every one: GetCertificate
-// and ListTaxpayers. The error is of kind NotAllowed. The signing methods are
-// denied here; see [Policy.Decide].
+// and ListTaxpayers. The error is of kind NotAllowed. All other methods are
+// denied here; see [Policy.Decide] and [Policy.DecideRead].
 func (p *Policy) Permit(who Caller, method Method) error {
-	if _, err := p.granted(who, method); err != nil {
-		return err
-	}
-	if slices.Contains(signing, method) {
-		return fault.New(fault.NotAllowed, "method %q needs a taxpayer", method)
+	if _, why := p.holds(who, method, general); why != allowed {
+		return why.error(who, method, "")
 	}
 	return nil
 }
 
-// granted returns what a caller is granted, if method is part of it.
-func (p *Policy) granted(who Caller, method Method) (caller, error) {
-	if p == nil {
-		return caller{}, fault.New(fault.NotAllowed, "there is no policy")
-	}
-	granted, known := p.callers[who]
-	if !known || who == "" {
-		return caller{}, fault.New(fault.NotAllowed, "caller %q is not in the policy", who)
-	}
-	if !granted.may(method) {
-		return caller{}, fault.New(fault.NotAllowed, "caller %q is not granted method %q", who, method)
-	}
-	return granted, nil
-}
-
 // outside tells a granted caller what the window is.
-func outside(t Taxpayer, now time.Time) *fault.Error {
-	window := map[string]string{"tin": string(t.TIN)}
-	if !t.From.IsZero() {
-		window["not_before"] = t.From.UTC().Format(time.RFC3339)
+func outside(taxpayer TIN, window Window, at time.Time) *fault.Error {
+	metadata := map[string]string{"tin": string(taxpayer)}
+	if !window.From.IsZero() {
+		metadata["not_before"] = window.From.UTC().Format(time.RFC3339)
 	}
-	if !t.To.IsZero() {
-		window["not_after"] = t.To.UTC().Format(time.RFC3339)
+	if !window.To.IsZero() {
+		metadata["not_after"] = window.To.UTC().Format(time.RFC3339)
 	}
 	side := "ended"
-	if now.Before(t.From) {
+	if at.Before(window.From) {
 		side = "not begun"
 	}
 	return &fault.Error{
 		Kind:     fault.RepresentationEnded,
-		Metadata: window,
-		Err:      fmt.Errorf("the representation of taxpayer %q has %s", t.TIN, side),
+		Metadata: metadata,
+		Err:      fmt.Errorf("the representation of taxpayer %q has %s", taxpayer, side),
 	}
 }
 
-// Taxpayers returns those on whose behalf caller may use any signing method at
-// now, sorted by TIN, each with exactly the methods that [Policy.Decide] would
-// grant.
-func (p *Policy) Taxpayers(who Caller, now time.Time) []Taxpayer {
-	if p == nil {
-		return nil
+// answer is how a question is judged. The zero answer denies.
+type answer uint8
+
+const (
+	noPolicy answer = iota
+	unknownCaller
+	noMethod
+	otherMethod
+	unknownTaxpayer
+	foreignTaxpayer
+	foreignCertificate
+	noRight
+	foreignSignature
+	outOfWindow
+	allowed
+)
+
+// error is a denial's, all of the one kind that tells a caller nothing. Its text
+// tells the log which it was.
+func (a answer) error(who Caller, method Method, taxpayer TIN) error {
+	switch a {
+	case noPolicy:
+		return fault.New(fault.NotAllowed, "there is no policy")
+	case unknownCaller:
+		return fault.New(fault.NotAllowed, "caller %q is not in the policy", who)
+	case noMethod:
+		return fault.New(fault.NotAllowed, "caller %q is not granted method %q", who, method)
+	case otherMethod:
+		return fault.New(fault.NotAllowed, "method %q is not judged by this question", method)
+	case unknownTaxpayer:
+		return fault.New(fault.NotAllowed, "taxpayer %q is not in the policy (caller %q)", taxpayer, who)
+	case foreignTaxpayer:
+		return fault.New(fault.NotAllowed, "caller %q has no grant for taxpayer %q", who, taxpayer)
+	case foreignCertificate:
+		return fault.New(fault.NotAllowed, "caller %q is not granted the certificate that it names (taxpayer %q)", who, taxpayer)
+	case noRight:
+		return fault.New(fault.NotAllowed, "taxpayer %q has not given the right to %s (caller %q)", taxpayer, Submit, who)
+	case foreignSignature:
+		return fault.New(fault.NotAllowed, "caller %q may not read that signature of taxpayer %q", who, taxpayer)
+	default:
+		return fault.New(fault.NotAllowed, "denied: caller %q, method %q, taxpayer %q", who, method, taxpayer)
 	}
-	var list []Taxpayer
-	for _, tin := range p.sorted {
-		taxpayer := p.taxpayers[tin]
-		for _, method := range signing {
-			if _, err := p.judge(who, method, tin, now); err == nil {
-				taxpayer.Methods = append(taxpayer.Methods, method)
-			}
-		}
-		if len(taxpayer.Methods) > 0 {
-			list = append(list, taxpayer)
-		}
-	}
-	return list
 }

@@ -21,40 +21,75 @@ taxpayers:
     to: 2025-12-31
   - {tin: "IG12345678912:201901234567", name: Kedai Tanpa Had}
   - {tin: D4800990020, to: 2020-12-31}
+  - {tin: C20880050030, rights: [view, cancel]}
+  - {tin: C20880050090, brn: "202001234590", intermediary: true}
 groups:
   retail: [C20880050010, "IG12345678912:201901234567"]
 callers:
   - name: spiffe://example.com/erp
     taxpayers: [C20880050010]
-    methods: [SignDigest, GetCertificate]
+    methods: [SignDigest, GetCertificate, GetReceipt]
   - name: portal.example.com
-    taxpayers: [retail, D4800990020]
-    methods: [SignDigests, SignDocument, ListTaxpayers]
+    taxpayers: [retail, D4800990020, C20880050030]
+    methods: [SignDigests, SignDocument, ListTaxpayers, ListSignatures, FindSignature]
+    certificate: 0900000000000000000000000000000000000000000000000000000000000000
+    reads: [retail]
   - name: head.example.com
     taxpayers: all
     methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers]
+    certificate:
+      - 0900000000000000000000000000000000000000000000000000000000000000
+      - 07:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00
+    reads: all
+    auditor: true
+  - name: auditor.example.com
+    taxpayers: []
+    methods: [GetReceipt, ListSignatures]
+    auditor: true
+  - name: reader.example.com
+    taxpayers: []
+    methods: [FindSignature]
+    reads: all
   - name: nobody.example.com
     taxpayers: []
-    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers]
+    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers, GetReceipt, ListSignatures, FindSignature]
   - name: nothing.example.com
     taxpayers: all
     methods: []
+    reads: all
+    auditor: true
 `
 
 const (
 	erp, portal, head = Caller("spiffe://example.com/erp"), Caller("portal.example.com"), Caller("head.example.com")
+	auditor, reader   = Caller("auditor.example.com"), Caller("reader.example.com")
 	nobody, nothing   = Caller("nobody.example.com"), Caller("nothing.example.com")
+	stranger          = Caller("stranger.example.com")
 
 	windowed, unbounded, ended = TIN("C20880050010"), TIN("IG12345678912:201901234567"), TIN("D4800990020")
+	rightless, itself          = TIN("C20880050030"), TIN("C20880050090")
 )
 
 var (
-	some = [32]byte{7}
+	some, other, foreign = [32]byte{7}, [32]byte{9}, [32]byte{11}
 
+	past   = time.Date(2020, 12, 31, 0, 0, 0, 0, time.UTC)
 	before = time.Date(2024, 12, 31, 15, 59, 59, 999, time.UTC)
 	first  = time.Date(2024, 12, 31, 16, 0, 0, 0, time.UTC)
 	last   = time.Date(2025, 12, 31, 15, 59, 59, 999, time.UTC)
 	after  = time.Date(2025, 12, 31, 16, 0, 0, 0, time.UTC)
+
+	everyCaller = []Caller{
+		erp, portal, head, auditor, reader, nobody, nothing,
+		stranger, "spiffe://example.com/ERP", "spiffe://example.com/erp/", "all", "",
+	}
+	everyMethod   = append(Methods(), "Sign", "signdigest", "")
+	everyTaxpayer = []TIN{
+		windowed, unbounded, ended, rightless, itself,
+		"C99999999990", "IG12345678912", "all", "retail", "",
+	}
+	everyTime        = []time.Time{{}, past, before, first, last, after}
+	everyCertificate = [][32]byte{{}, some, other, foreign}
 )
 
 func parsed(t *testing.T) *Policy {
@@ -74,17 +109,25 @@ var granted = map[Caller]map[Method][]TIN{
 		SignDocument: {windowed, unbounded, ended},
 	},
 	head: {
-		SignDigest:   {windowed, unbounded, ended},
-		SignDigests:  {windowed, unbounded, ended},
-		SignDocument: {windowed, unbounded, ended},
+		SignDigest:   {windowed, unbounded, ended, itself},
+		SignDigests:  {windowed, unbounded, ended, itself},
+		SignDocument: {windowed, unbounded, ended, itself},
 	},
+}
+
+// under which certificates.
+var certified = map[Caller][][32]byte{
+	erp:    {some, other, foreign},
+	portal: {other},
+	head:   {some, other},
 }
 
 // when each taxpayer is represented, of the instants that are tried.
 var represented = map[TIN][]time.Time{
 	windowed:  {first, last},
-	unbounded: {before, first, last, after},
-	ended:     nil,
+	unbounded: {past, before, first, last, after},
+	ended:     {past},
+	itself:    {past, before, first, last, after},
 }
 
 // cell is one question to the policy.
@@ -99,17 +142,15 @@ type cell struct {
 // cells are all questions that the file's names, and some foreign ones, make.
 func cells() []cell {
 	all := []cell{{}}
-	all = cross(all, []Caller{erp, portal, head, nobody, nothing, "stranger.example.com", "spiffe://example.com/ERP", ""},
-		func(c *cell, v Caller) { c.caller = v })
-	all = cross(all, append(Methods(), "Sign", ""), func(c *cell, v Method) { c.method = v })
-	all = cross(all, []TIN{windowed, unbounded, ended, "C99999999990", "IG12345678912", "all", "retail", ""},
-		func(c *cell, v TIN) { c.tin = v })
-	all = cross(all, []time.Time{before, first, last, after}, func(c *cell, v time.Time) { c.now = v })
-	return cross(all, [][32]byte{{}, some}, func(c *cell, v [32]byte) { c.certificate = v })
+	all = cross(all, everyCaller, func(c *cell, v Caller) { c.caller = v })
+	all = cross(all, everyMethod, func(c *cell, v Method) { c.method = v })
+	all = cross(all, everyTaxpayer, func(c *cell, v TIN) { c.tin = v })
+	all = cross(all, everyTime, func(c *cell, v time.Time) { c.now = v })
+	return cross(all, everyCertificate, func(c *cell, v [32]byte) { c.certificate = v })
 }
 
-func cross[T any](cells []cell, values []T, set func(*cell, T)) []cell {
-	var all []cell
+func cross[C, T any](cells []C, values []T, set func(*C, T)) []C {
+	var all []C
 	for _, c := range cells {
 		for _, v := range values {
 			set(&c, v)
@@ -122,12 +163,10 @@ func cross[T any](cells []cell, values []T, set func(*cell, T)) []cell {
 // want is the answer by the tables above: the reason, or "granted".
 func (c cell) want() string {
 	switch {
-	case !slices.Contains(granted[c.caller][c.method], c.tin):
+	case !slices.Contains(granted[c.caller][c.method], c.tin), !slices.Contains(certified[c.caller], c.certificate):
 		return "NOT_ALLOWED"
 	case !slices.ContainsFunc(represented[c.tin], c.now.Equal):
 		return "REPRESENTATION_ENDED"
-	case c.certificate == [32]byte{}:
-		return "NOT_ALLOWED"
 	default:
 		return "granted"
 	}
@@ -153,8 +192,8 @@ func TestEveryCellIsDeniedUnlessGranted(t *testing.T) {
 		}
 		answers[got]++
 	}
-	// Callers times methods, for the windowed and the unbounded taxpayer.
-	if want := 1*2 + 2*(2+4) + 3*(2+4); answers["granted"] != want {
+	// Methods times taxpayers' instants times certificates, caller by caller.
+	if want := 1*2*3 + 2*(2+5+1)*1 + 3*(2+5+1+5)*2; answers["granted"] != want {
 		t.Errorf("granted cells: got %d, want %d", answers["granted"], want)
 	}
 	if answers["REPRESENTATION_ENDED"] == 0 || answers["NOT_ALLOWED"] == 0 {
@@ -180,8 +219,8 @@ func TestPermitIsByNameAndNotForSigning(t *testing.T) {
 		head:   {GetCertificate, ListTaxpayers},
 		nobody: {GetCertificate, ListTaxpayers},
 	}
-	for _, caller := range []Caller{erp, portal, head, nobody, nothing, "stranger.example.com", ""} {
-		for _, method := range append(Methods(), "Sign", "") {
+	for _, caller := range everyCaller {
+		for _, method := range everyMethod {
 			err := p.Permit(caller, method)
 			if want := slices.Contains(permitted[caller], method); (err == nil) != want {
 				t.Errorf("Permit(%q, %s): got %v, want permitted: %v", caller, method, err, want)
@@ -193,9 +232,70 @@ func TestPermitIsByNameAndNotForSigning(t *testing.T) {
 	}
 }
 
+// who may read whose signatures of which taxpayers, beside their own.
+func readable(who, owner Caller, tin TIN) bool {
+	switch who {
+	case erp, nobody:
+		return owner == who
+	case portal:
+		return owner == who || tin == windowed || tin == unbounded
+	case reader:
+		return owner == who || slices.Contains([]TIN{windowed, unbounded, ended, rightless, itself}, tin)
+	case auditor:
+		return true
+	}
+	return false
+}
+
+func TestEveryReadingIsDeniedUnlessGranted(t *testing.T) {
+	p := parsed(t)
+	by := map[Caller][]Method{
+		erp: {GetReceipt}, portal: {ListSignatures, FindSignature}, reader: {FindSignature},
+		auditor: {GetReceipt, ListSignatures}, nobody: {GetReceipt, ListSignatures, FindSignature},
+	}
+	answers := map[bool]int{}
+	for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
+		grant, err := p.DecideRead(c.caller, c.method, c.owner, c.tin)
+		want := slices.Contains(by[c.caller], c.method) && c.owner != "" && c.tin != "" && readable(c.caller, c.owner, c.tin)
+		if (err == nil) != want || grant.Valid() != want {
+			t.Errorf("%+v: got %+v, %v, want allowed: %v", c, grant, err, want)
+		}
+		if err != nil && (fault.Of(err) != fault.NotAllowed || grant != ReadGrant{}) {
+			t.Errorf("%+v: got %+v with %v, want NOT_ALLOWED alone", c, grant, err)
+		}
+		if got := (readCell{grant.Caller(), grant.Method(), grant.Owner(), grant.Taxpayer()}); err == nil && got != c {
+			t.Errorf("grant: got %+v, want %+v", got, c)
+		}
+		answers[want]++
+	}
+	if answers[true] == 0 || answers[false] == 0 {
+		t.Errorf("answers: got %v, want both", answers)
+	}
+}
+
+// readCell is one question about reading.
+type readCell struct {
+	caller Caller
+	method Method
+	owner  Caller
+	tin    TIN
+}
+
+func readCells() []readCell {
+	all := cross([]readCell{{}}, everyCaller, func(c *readCell, v Caller) { c.caller = v })
+	all = cross(all, everyMethod, func(c *readCell, v Method) { c.method = v })
+	return cross(all, everyCaller, func(c *readCell, v Caller) { c.owner = v })
+}
+
 func TestZeroValuesDeny(t *testing.T) {
-	if (Grant{}).Valid() {
-		t.Error("the zero Grant is valid")
+	if (Grant{}).Valid() || (ReadGrant{}).Valid() {
+		t.Error("a zero grant is valid")
+	}
+	if err := (Grant{}).Covers(first); fault.Of(err) != fault.NotAllowed {
+		t.Errorf("the zero Grant covers a document: %v", err)
+	}
+	if (reach{}).has(0) || !(reach{}).empty() || (&caller{}).uses([32]byte{}) || answer(0) == allowed {
+		t.Error("a zero value allows")
 	}
 	policies := map[string]*Policy{"nil": nil, "zero": {}}
 	empty, err := Parse([]byte("taxpayers: []\ncallers: []\n"))
@@ -206,10 +306,12 @@ func TestZeroValuesDeny(t *testing.T) {
 	// Names that are empty are denied even where a policy, made wrongly, has
 	// entries for them.
 	policies["of zero entries"] = &Policy{
-		taxpayers: map[TIN]Taxpayer{"": {}, windowed: {TIN: windowed}},
-		callers: map[Caller]caller{
-			"":  {methods: map[Method]Limits{SignDigest: {}, "": {}}, everybody: true},
-			erp: {},
+		taxpayers: []Taxpayer{{Rights: rights}, {TIN: windowed, Rights: rights}},
+		places:    map[TIN]int{"": 0, windowed: 1},
+		callers: map[Caller]*caller{
+			"":   {methods: map[Method]Limits{SignDigest: {}, GetReceipt: {}, "": {}}, signs: reach{everybody: true}, auditor: true},
+			erp:  {},
+			head: nil,
 		},
 	}
 	for name, p := range policies {
@@ -220,8 +322,13 @@ func TestZeroValuesDeny(t *testing.T) {
 			if err := p.Permit(c.caller, c.method); fault.Of(err) != fault.NotAllowed {
 				t.Errorf("%s policy: Permit(%q, %q): got %v, want NOT_ALLOWED", name, c.caller, c.method, err)
 			}
-			if list := p.Taxpayers(c.caller, c.now); len(list) != 0 {
+			if list := p.Taxpayers(c.caller, c.certificate, c.now); len(list) != 0 {
 				t.Errorf("%s policy: Taxpayers(%q): got %v, want none", name, c.caller, list)
+			}
+		}
+		for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
+			if grant, err := p.DecideRead(c.caller, c.method, c.owner, c.tin); fault.Of(err) != fault.NotAllowed || grant.Valid() {
+				t.Errorf("%s policy: %+v: got %v, %v, want NOT_ALLOWED", name, c, grant, err)
 			}
 		}
 	}
@@ -239,6 +346,9 @@ func TestDenialsSayWhichItWasInTheLogOnly(t *testing.T) {
 		{"unknown caller", "stranger.example.com", SignDigest, windowed, `caller "stranger.example.com" is not in the policy`},
 		{"unknown taxpayer", head, SignDigest, "C99999999990", `taxpayer "C99999999990" is not in the policy (caller "head.example.com")`},
 		{"foreign taxpayer", erp, SignDigest, unbounded, `caller "spiffe://example.com/erp" has no grant for taxpayer "IG12345678912:201901234567"`},
+		{"a taxpayer that lets nothing be submitted", head, SignDigest, rightless, `taxpayer "C20880050030" has not given the right to submit (caller "head.example.com")`},
+		{"a method for reading", erp, GetReceipt, windowed, `method "GetReceipt" is not judged by this question`},
+		{"a certificate not granted", portal, SignDocument, windowed, `caller "portal.example.com" is not granted the certificate that it names (taxpayer "C20880050010")`},
 		{"method not granted", erp, SignDocument, windowed, `caller "spiffe://example.com/erp" is not granted method "SignDocument"`},
 	} {
 		_, err := p.Decide(row.caller, row.method, row.tin, some, first)
@@ -273,25 +383,46 @@ func TestEndedRepresentationTellsTheWindow(t *testing.T) {
 	}
 }
 
+func TestAGrantCoversDocumentsOfItsWindow(t *testing.T) {
+	p := parsed(t)
+	for tin, covered := range represented {
+		grant, err := p.Decide(head, SignDocument, tin, some, covered[len(covered)-1])
+		if err != nil {
+			t.Errorf("%s: %v", tin, err)
+			continue
+		}
+		for _, issued := range everyTime {
+			err, want := grant.Covers(issued), slices.ContainsFunc(covered, issued.Equal)
+			if (err == nil) != want || grant.Window().Contains(issued) != want {
+				t.Errorf("%s: Covers(%v): got %v, want covered: %v", tin, issued, err, want)
+			}
+			if e, ok := errors.AsType[*fault.Error](err); !want && (!ok || e.Kind != fault.RepresentationEnded ||
+				e.Metadata["tin"] != string(tin) || e.Metadata["issued"] != issued.UTC().Format(time.RFC3339)) {
+				t.Errorf("%s: Covers(%v): got %#v, want REPRESENTATION_ENDED with the window and the time", tin, issued, err)
+			}
+		}
+	}
+}
+
 func TestTaxpayersAreThoseThatDecideGrants(t *testing.T) {
 	p := parsed(t)
-	for _, caller := range []Caller{erp, portal, head, nobody, nothing, "stranger.example.com", ""} {
-		for _, now := range []time.Time{before, first, last, after} {
-			got := map[TIN][]Method{}
-			for _, taxpayer := range p.Taxpayers(caller, now) {
-				got[taxpayer.TIN] = taxpayer.Methods
-			}
-			want := map[TIN][]Method{}
-			for _, tin := range []TIN{windowed, unbounded, ended} {
-				for _, method := range Methods() {
-					if _, err := p.Decide(caller, method, tin, some, now); err == nil {
-						want[tin] = append(want[tin], method)
-					}
+	listed := cross([]cell{{}}, everyCaller, func(c *cell, v Caller) { c.caller = v })
+	listed = cross(listed, everyTime, func(c *cell, v time.Time) { c.now = v })
+	for _, c := range cross(listed, everyCertificate, func(c *cell, v [32]byte) { c.certificate = v }) {
+		got := map[TIN][]Method{}
+		for _, taxpayer := range p.Taxpayers(c.caller, c.certificate, c.now) {
+			got[taxpayer.TIN] = taxpayer.Methods
+		}
+		want := map[TIN][]Method{}
+		for _, tin := range everyTaxpayer {
+			for _, method := range everyMethod {
+				if _, err := p.Decide(c.caller, method, tin, c.certificate, c.now); err == nil {
+					want[tin] = append(want[tin], method)
 				}
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("Taxpayers(%q, %v) (-want +got):\n%s", caller, now, diff)
-			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%+v: Taxpayers (-want +got):\n%s", c, diff)
 		}
 	}
 }
@@ -300,10 +431,17 @@ func TestTaxpayersAreSortedAndWhole(t *testing.T) {
 	from := time.Date(2025, 1, 1, 0, 0, 0, 0, malaysia)
 	want := []Taxpayer{
 		{TIN: windowed, BRN: "202001234567", Name: "Windowed Sdn. Bhd.", Window: Window{From: from, To: from.AddDate(1, 0, 0)},
-			Methods: []Method{SignDigests, SignDocument}},
-		{TIN: unbounded, Name: "Kedai Tanpa Had", Methods: []Method{SignDigests, SignDocument}},
+			Rights: []Right{Submit}, Methods: signing},
+		{TIN: itself, BRN: "202001234590", Rights: Rights(), Intermediary: true, Methods: signing},
+		{TIN: unbounded, Name: "Kedai Tanpa Had", Rights: []Right{Submit}, Methods: signing},
 	}
-	if diff := cmp.Diff(want, parsed(t).Taxpayers(portal, first)); diff != "" {
+	p := parsed(t)
+	got := p.Taxpayers(head, some, first)
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Taxpayers (-want +got):\n%s", diff)
+	}
+	got[0].Rights[0], got[0].Methods[0] = View, GetReceipt
+	if diff := cmp.Diff(want, p.Taxpayers(head, some, first)); diff != "" {
+		t.Errorf("the policy changed with a list that it gave (-want +got):\n%s", diff)
 	}
 }

@@ -34,6 +34,11 @@ const (
 	maxWeight     = 1000
 )
 
+var (
+	methodKeys   = []string{"rate", "burst", "daily", "concurrent"}
+	callerLimits = append(slices.Clone(methodKeys), "weight")
+)
+
 // limits reads what a caller may take, or (with the keys given) a method.
 func (r *reading) limits(node *yaml.Node, what string, known []string) (l Limits) {
 	if node == nil {
@@ -54,8 +59,7 @@ func (r *reading) limits(node *yaml.Node, what string, known []string) (l Limits
 	return l
 }
 
-// methodLimits reads what a caller may take by single methods. Limits of a
-// method that is not granted are harmless: they wait for its grant.
+// methodLimits reads what a caller may take by single methods.
 func (r *reading) methodLimits(node *yaml.Node, c *caller) {
 	if node == nil || !r.is(node, yaml.MappingNode, "method_limits", "a mapping of methods to their limits") {
 		return
@@ -66,10 +70,12 @@ func (r *reading) methodLimits(node *yaml.Node, c *caller) {
 			r.fault(key, "%s is not a method with limits: those are %s", quoted(key.Value), listed(signing))
 			continue
 		}
-		limits := r.limits(value, "limits of "+string(method), []string{"rate", "burst", "daily", "concurrent"})
-		if c.may(method) {
-			c.methods[method] = limits
+		limits := r.limits(value, "limits of "+string(method), methodKeys)
+		if !c.may(method) {
+			r.warn(key.Line, "method %s is not granted, so its limits are for nothing", method)
+			continue
 		}
+		c.methods[method] = limits
 	}
 }
 

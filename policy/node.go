@@ -11,13 +11,15 @@ import (
 
 // is tells whether a node is of the kind, and reports it if not.
 func (r *reading) is(node *yaml.Node, kind yaml.Kind, what, wanted string) bool {
-	if node.Kind == kind && node.Anchor == "" {
-		return true
-	}
-	if node.Kind == yaml.AliasNode || node.Anchor != "" {
+	switch {
+	case node.Kind == yaml.AliasNode || node.Anchor != "":
 		r.fault(node, "anchors and aliases are not allowed here")
-	} else {
+	case node.Style&yaml.TaggedStyle != 0:
+		r.fault(node, "tags such as %s are not allowed here", quoted(node.Tag))
+	case node.Kind != kind:
 		r.fault(node, "%s must be %s", what, wanted)
+	default:
+		return true
 	}
 	return false
 }
@@ -80,6 +82,15 @@ func (r *reading) text(node *yaml.Node, what string) (string, bool) {
 		return "", false
 	}
 	return node.Value, true
+}
+
+// flag reads true or false; of an absent one, false.
+func (r *reading) flag(node *yaml.Node, what string) bool {
+	text, ok := r.text(node, what)
+	if ok && text != "true" && text != "false" {
+		r.fault(node, "%s must be true or false, not %s", what, quoted(text))
+	}
+	return text == "true"
 }
 
 // malaysia is the time zone of dates: UTC+8 all the year, as LHDN counts days.

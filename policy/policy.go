@@ -7,13 +7,15 @@
 //
 // The one idea: everything is denied but what the file says, and a [Grant], the
 // only thing that lets a signature be made, comes from nowhere but
-// [Policy.Decide]. The zero values of every type deny.
+// [Policy.Decide]; so does a [ReadGrant] from [Policy.DecideRead]. The zero
+// values of every type deny.
 package policy
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Method is one thing a caller may ask for, by the name of its RPC. Each is
@@ -22,19 +24,27 @@ type Method string
 
 // The methods. SignDigest and SignDigests are blind: they sign any SHA-256, for
 // a taxpayer as stated by the caller. SignDocument reads the document's own.
+// The last three read what is on record of signatures.
 const (
 	SignDigest     Method = "SignDigest"
 	SignDigests    Method = "SignDigests"
 	SignDocument   Method = "SignDocument"
 	GetCertificate Method = "GetCertificate"
 	ListTaxpayers  Method = "ListTaxpayers"
+	GetReceipt     Method = "GetReceipt"
+	ListSignatures Method = "ListSignatures"
+	FindSignature  Method = "FindSignature"
 )
 
-// methods are all of them, in the order in which they are listed.
-var methods = []Method{SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers}
-
-// signing are those that act on behalf of a taxpayer.
-var signing = []Method{SignDigest, SignDigests, SignDocument}
+// The methods by what they concern: a taxpayer on whose behalf they act, none or
+// every one, or what was signed on behalf of one. Together they are all, in the
+// order in which they are listed.
+var (
+	signing  = []Method{SignDigest, SignDigests, SignDocument}
+	general  = []Method{GetCertificate, ListTaxpayers}
+	readings = []Method{GetReceipt, ListSignatures, FindSignature}
+	methods  = slices.Concat(signing, general, readings)
+)
 
 // Methods returns every method.
 func Methods() []Method { return slices.Clone(methods) }
@@ -44,7 +54,7 @@ func ParseMethod(name string) (Method, error) {
 	if m := Method(name); slices.Contains(methods, m) {
 		return m, nil
 	}
-	return "", fmt.Errorf("%q is not a method: the methods are %s", name, listed(methods))
+	return "", fmt.Errorf("%s is not a method: the methods are %s", quoted(name), listed(methods))
 }
 
 // listed writes names for people.
@@ -60,35 +70,68 @@ func listed[S ~string](names []S) string {
 // callers with what each is granted. It never changes once parsed, so it is
 // safe for concurrent use. The zero Policy, and a nil one, deny everything.
 type Policy struct {
-	taxpayers map[TIN]Taxpayer // Methods are unset here
-	sorted    []TIN
-	callers   map[Caller]caller
+	taxpayers []Taxpayer // in the order of the file; Methods are unset here
+	lines     []int      // of the taxpayers
+	places    map[TIN]int
+	callers   map[Caller]*caller
+	warnings  Faults // those that hold at any time
 }
 
 // caller is what one caller is granted. Its zero value is nothing.
 type caller struct {
-	methods   map[Method]Limits
-	everybody bool // every taxpayer of the file
-	taxpayers map[TIN]bool
-	limits    Limits
+	methods map[Method]Limits // those granted, with their own limits
+	signs   reach
+	reads   reach // others' signatures
+	auditor bool
+	limits  Limits
+	// pinned tells that only these certificates may be used.
+	pinned       bool
+	certificates [][32]byte
 }
 
-func (c caller) may(method Method) bool {
+func (c *caller) may(method Method) bool {
 	_, granted := c.methods[method]
 	return granted
 }
 
-func (c caller) mayFor(tin TIN) bool { return c.everybody || c.taxpayers[tin] }
+func (c *caller) mayAny(of []Method) bool { return slices.ContainsFunc(of, c.may) }
 
-// Taxpayer is one on whose behalf documents are signed, with the window of its
-// representation as set on the MyInvois portal.
-type Taxpayer struct {
-	// TIN identifies the taxpayer.
-	TIN TIN
-	// BRN and Name are for people; they may be empty.
-	BRN, Name string
-	// Window is the time of the representation.
-	Window
-	// Methods are those granted to the caller that asks.
-	Methods []Method
+// uses tells whether the caller may have signatures under that certificate.
+func (c *caller) uses(certificate [32]byte) bool {
+	return certificate != [32]byte{} && (!c.pinned || slices.Contains(c.certificates, certificate))
+}
+
+// Intermediary returns the taxpayer that is the intermediary itself, if the
+// policy says which.
+func (p *Policy) Intermediary() (Taxpayer, bool) {
+	if p == nil {
+		return Taxpayer{}, false
+	}
+	i := slices.IndexFunc(p.taxpayers, func(t Taxpayer) bool { return t.Intermediary })
+	if i < 0 {
+		return Taxpayer{}, false
+	}
+	return p.taxpayers[i], true
+}
+
+// Taxpayers returns those on whose behalf caller may use any signing method at
+// now under that certificate, sorted by TIN, each with exactly the methods that
+// [Policy.Decide] would grant.
+func (p *Policy) Taxpayers(who Caller, certificate [32]byte, now time.Time) (list []Taxpayer) {
+	if p == nil {
+		return nil
+	}
+	for _, taxpayer := range p.taxpayers {
+		for _, method := range signing {
+			if _, _, why := p.judge(who, method, taxpayer.TIN, certificate, now); why == allowed {
+				taxpayer.Methods = append(taxpayer.Methods, method)
+			}
+		}
+		if len(taxpayer.Methods) > 0 {
+			taxpayer.Rights = slices.Clone(taxpayer.Rights)
+			list = append(list, taxpayer)
+		}
+	}
+	slices.SortFunc(list, func(a, b Taxpayer) int { return strings.Compare(string(a.TIN), string(b.TIN)) })
+	return list
 }

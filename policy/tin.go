@@ -79,6 +79,28 @@ func checkROB(number, rob string) error {
 	return nil
 }
 
+// doubt tells why LHDN would hardly know a TIN of that form, or "". The rules
+// are those of the SDK's FAQ ("How to retrieve and validate the accuracy of my
+// TIN?"). They are no reason to refuse: its own samples break them.
+func (t TIN) doubt() string {
+	number := t.Number()
+	prefix := strings.TrimRight(number, "0123456789")
+	digits := number[len(prefix):]
+	switch {
+	case prefix == "SG", prefix == "OG":
+		return "individuals have the prefix IG now, before the same digits"
+	case prefix == "IG":
+		return ""
+	case prefix == "E":
+		return "an employer's number (E) issues no invoices; it has a TIN of its own kind"
+	case strings.HasPrefix(digits, "0"):
+		return "LHDN leaves out zeros after the prefix"
+	case !strings.HasSuffix(digits, "0"):
+		return "all TINs but individuals' end with a zero"
+	}
+	return ""
+}
+
 // quoted shows what was given, whatever its length.
 func quoted(s string) string {
 	const most = 40

@@ -29,17 +29,22 @@ func (s *service) ListTaxpayers(ctx context.Context, _ *roamsignv1.ListTaxpayers
 		return nil, err
 	}
 	out := &roamsignv1.ListTaxpayersResponse{}
-	for _, t := range rules.Taxpayers(caller, s.clock()) {
-		methods := make([]string, len(t.Methods))
-		for i, method := range t.Methods {
-			methods[i] = string(method)
-		}
+	for _, t := range rules.Taxpayers(caller, s.certificate.fingerprint, s.clock()) {
 		out.Taxpayers = append(out.Taxpayers, &roamsignv1.Taxpayer{
-			Tin: string(t.TIN), Brn: t.BRN, Name: t.Name, Methods: methods,
+			Tin: string(t.TIN), Brn: t.BRN, Name: t.Name, Methods: texts(t.Methods),
 			NotBefore: timestamp(t.From), NotAfter: timestamp(t.To),
+			Rights: texts(t.Rights), Intermediary: t.Intermediary,
 		})
 	}
 	return out, nil
+}
+
+func texts[S ~string](names []S) []string {
+	list := make([]string, len(names))
+	for i, name := range names {
+		list[i] = string(name)
+	}
+	return list
 }
 
 // timestamp leaves out what is unbounded.

@@ -48,18 +48,18 @@ func TestCertificateAndTaxpayersAreToldToTheGranted(t *testing.T) {
 	must(t, err)
 	methods := []string{"SignDigest", "SignDigests", "SignDocument"}
 	expected := &roamsignv1.ListTaxpayersResponse{Taxpayers: []*roamsignv1.Taxpayer{
-		{Tin: ownTIN, Brn: "201901054321", Name: "Syarikat Seri Melur Sdn. Bhd.", Methods: methods},
-		{Tin: soleTIN, Methods: methods},
+		{Tin: ownTIN, Brn: "201901054321", Name: "Syarikat Seri Melur Sdn. Bhd.", Methods: methods, Rights: []string{"submit"}},
+		{Tin: soleTIN, Methods: methods, Rights: []string{"submit"}},
 	}}
 	if diff := cmp.Diff(expected, taxpayers, protocmp.Transform()); diff != "" {
 		t.Errorf("ListTaxpayers (-want +got):\n%s", diff)
 	}
 }
 
-func TestWindowsAreToldInUTC(t *testing.T) {
+func TestWindowsAreToldInUTCAndRightsAsGiven(t *testing.T) {
 	r := start(t, setting{})
 	allowed, err := policy.Parse([]byte(`
-taxpayers: [{tin: C20880050010, from: 2020-01-01, to: 9999-12-31}]
+taxpayers: [{tin: C20880050010, brn: 2020, from: 2020-01-01, to: 9999-12-31, rights: [cancel, submit], intermediary: true}]
 callers: [{name: spiffe://example.com/erp, taxpayers: all, methods: [SignDigest, ListTaxpayers]}]
 `))
 	must(t, err)
@@ -67,7 +67,7 @@ callers: [{name: spiffe://example.com/erp, taxpayers: all, methods: [SignDigest,
 	got, err := r.as(erp).ListTaxpayers(t.Context(), &roamsignv1.ListTaxpayersRequest{})
 	must(t, err)
 	want := &roamsignv1.ListTaxpayersResponse{Taxpayers: []*roamsignv1.Taxpayer{{
-		Tin: ownTIN, Methods: []string{"SignDigest"},
+		Tin: ownTIN, Brn: "2020", Methods: []string{"SignDigest"}, Rights: []string{"submit", "cancel"}, Intermediary: true,
 		NotBefore: timestamppb.New(time.Date(2019, 12, 31, 16, 0, 0, 0, time.UTC)),
 		NotAfter:  timestamppb.New(time.Date(9999, 12, 31, 16, 0, 0, 0, time.UTC)),
 	}}}

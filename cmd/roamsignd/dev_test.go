@@ -236,7 +236,7 @@ func TestThePolicyMayBeEditedAndTaxpayersAdded(t *testing.T) {
 	rules, err := policy.Parse([]byte(got))
 	check(t, err)
 	var tins []policy.TIN
-	for _, taxpayer := range rules.Taxpayers(devCaller, time.Now()) {
+	for _, taxpayer := range rules.Taxpayers(devCaller, [32]byte{1}, time.Now()) {
 		tins = append(tins, taxpayer.TIN)
 		if taxpayer.TIN == "C20880050020" && (taxpayer.Name != "Kedai Runcit Baru" || taxpayer.To.IsZero()) {
 			t.Errorf("the taxpayer edited by hand became %+v", taxpayer)

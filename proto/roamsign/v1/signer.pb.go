@@ -812,7 +812,13 @@ type Taxpayer struct {
 	NotBefore *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=not_before,json=notBefore,proto3" json:"not_before,omitempty"`
 	NotAfter  *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	// The methods granted ("SignDigest").
-	Methods       []string `protobuf:"bytes,6,rep,name=methods,proto3" json:"methods,omitempty"`
+	Methods []string `protobuf:"bytes,6,rep,name=methods,proto3" json:"methods,omitempty"`
+	// What the taxpayer lets the intermediary do on MyInvois, as the policy knows
+	// it: "submit" always, since nothing is signed without it; "cancel", "reject",
+	// "view".
+	Rights []string `protobuf:"bytes,7,rep,name=rights,proto3" json:"rights,omitempty"`
+	// Whether it is the intermediary itself, which holds the signing certificate.
+	Intermediary  bool `protobuf:"varint,8,opt,name=intermediary,proto3" json:"intermediary,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,6 +895,20 @@ func (x *Taxpayer) GetMethods() []string {
 	return nil
 }
 
+func (x *Taxpayer) GetRights() []string {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+func (x *Taxpayer) GetIntermediary() bool {
+	if x != nil {
+		return x.Intermediary
+	}
+	return false
+}
+
 var File_roamsign_v1_signer_proto protoreflect.FileDescriptor
 
 const file_roamsign_v1_signer_proto_rawDesc = "" +
@@ -941,7 +961,7 @@ const file_roamsign_v1_signer_proto_rawDesc = "" +
 	"\x05chain\x18\x02 \x03(\fR\x05chain\"\x16\n" +
 	"\x14ListTaxpayersRequest\"L\n" +
 	"\x15ListTaxpayersResponse\x123\n" +
-	"\ttaxpayers\x18\x01 \x03(\v2\x15.roamsign.v1.TaxpayerR\ttaxpayers\"\xd0\x01\n" +
+	"\ttaxpayers\x18\x01 \x03(\v2\x15.roamsign.v1.TaxpayerR\ttaxpayers\"\x8c\x02\n" +
 	"\bTaxpayer\x12\x10\n" +
 	"\x03tin\x18\x01 \x01(\tR\x03tin\x12\x10\n" +
 	"\x03brn\x18\x02 \x01(\tR\x03brn\x12\x12\n" +
@@ -949,7 +969,9 @@ const file_roamsign_v1_signer_proto_rawDesc = "" +
 	"\n" +
 	"not_before\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tnotBefore\x127\n" +
 	"\tnot_after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bnotAfter\x12\x18\n" +
-	"\amethods\x18\x06 \x03(\tR\amethods2\xb8\x03\n" +
+	"\amethods\x18\x06 \x03(\tR\amethods\x12\x16\n" +
+	"\x06rights\x18\a \x03(\tR\x06rights\x12\"\n" +
+	"\fintermediary\x18\b \x01(\bR\fintermediary2\xb8\x03\n" +
 	"\rSignerService\x12M\n" +
 	"\n" +
 	"SignDigest\x12\x1e.roamsign.v1.SignDigestRequest\x1a\x1f.roamsign.v1.SignDigestResponse\x12P\n" +

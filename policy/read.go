@@ -1,0 +1,54 @@
+package policy
+
+// ReadGrant is a decision to allow: this caller may read, by this method, what
+// is on record of a signature that owner had made on behalf of this taxpayer.
+// Only [Policy.DecideRead] makes one; the zero ReadGrant is not valid and allows
+// nothing.
+type ReadGrant struct {
+	caller, owner Caller
+	method        Method
+	taxpayer      TIN
+}
+
+// Valid tells whether the grant comes from a decision.
+func (g ReadGrant) Valid() bool { return g.caller != "" }
+
+// Caller returns who may read.
+func (g ReadGrant) Caller() Caller { return g.caller }
+
+// Owner returns whose signature it may read: who had it made.
+func (g ReadGrant) Owner() Caller { return g.owner }
+
+// Method returns what it may ask for.
+func (g ReadGrant) Method() Method { return g.method }
+
+// Taxpayer returns on whose behalf the signature was made.
+func (g ReadGrant) Taxpayer() TIN { return g.taxpayer }
+
+// DecideRead judges the reading of one signature: may caller, by GetReceipt,
+// ListSignatures or FindSignature, read one that owner had made on behalf of
+// taxpayer? It may read its own; another's, if it has the read grant for a
+// taxpayer of the policy; all, as an auditor. A representation's end ends no
+// right to read, and neither does its taxpayer's leaving the policy for the owner
+// and auditors. The error is of kind NotAllowed.
+func (p *Policy) DecideRead(who Caller, method Method, owner Caller, taxpayer TIN) (ReadGrant, error) {
+	if why := p.judgeRead(who, method, owner, taxpayer); why != allowed {
+		return ReadGrant{}, why.error(who, method, taxpayer)
+	}
+	return ReadGrant{caller: who, owner: owner, method: method, taxpayer: taxpayer}, nil
+}
+
+func (p *Policy) judgeRead(who Caller, method Method, owner Caller, taxpayer TIN) answer {
+	held, why := p.holds(who, method, readings)
+	if why != allowed {
+		return why
+	}
+	place, known := p.places[taxpayer]
+	switch {
+	case owner == "" || taxpayer == "":
+		return foreignSignature
+	case owner == who || held.auditor || known && held.reads.has(place):
+		return allowed
+	}
+	return foreignSignature
+}
