@@ -17,6 +17,7 @@ import (
 )
 
 func TestWhatIsInFlightIsFinishedWhenItIsToldToStop(t *testing.T) {
+	t.Parallel()
 	const many = 1000
 	d := fresh(t)
 	conn := dial(t, d, d.tls(t))
@@ -75,6 +76,7 @@ func TestWhatIsInFlightIsFinishedWhenItIsToldToStop(t *testing.T) {
 }
 
 func TestASignerThatIsGoneIsToldAndOneThatIsBackIsTheSame(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	input := write(t, filepath.Join(t.TempDir(), "invoice.xml"), invoice(t, "xml", "E2E-8"))
 	before, err := ca.LoadCertificates(d.file("signing.pem"))
@@ -112,6 +114,7 @@ func signatureOf(t *testing.T, document string) string {
 }
 
 func TestAKilledSignerLeavesEachDocumentWholeOrAbsent(t *testing.T) {
+	t.Parallel()
 	const many = 600
 	d := fresh(t)
 	out := filepath.Join(t.TempDir(), "out")
@@ -149,6 +152,7 @@ func TestAKilledSignerLeavesEachDocumentWholeOrAbsent(t *testing.T) {
 }
 
 func TestAFirstStartThatIsKilledIsTakenUpByTheNext(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "dev")
 	d := launch(t, dir, "--listen", "127.0.0.1:0")
 	d.await(t, "make the token", func() bool { return strings.Contains(d.out.String(), "a SoftHSM2 token") })
@@ -164,6 +168,7 @@ func TestAFirstStartThatIsKilledIsTakenUpByTheNext(t *testing.T) {
 }
 
 func TestFurtherTaxpayersAreSignedFor(t *testing.T) {
+	t.Parallel()
 	d := fresh(t, "--taxpayer", "C31450097020")
 	document := strings.ReplaceAll(string(invoice(t, "xml", "E2E-10")), own, "C31450097020")
 	for _, via := range []string{"digest", "document"} {

@@ -63,6 +63,7 @@ func (watcher) HandleRPC(ctx context.Context, event stats.RPCStats) {
 }
 
 func TestHealthAndReflectionAnswerThoseWithACertificate(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	conn := dial(t, d, d.tls(t))
 	const service = "roamsign.v1.SignerService"
@@ -89,6 +90,7 @@ func TestHealthAndReflectionAnswerThoseWithACertificate(t *testing.T) {
 }
 
 func TestNobodyConnectsWithoutTheRightCertificate(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	validity := ca.Validity{NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	authority, err := ca.New("another authority", ca.ECDSA, validity)
@@ -131,6 +133,7 @@ func TestNobodyConnectsWithoutTheRightCertificate(t *testing.T) {
 }
 
 func TestThePrivateKeyCannotLeaveTheToken(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	tool := func(args ...string) result {
 		command := exec.CommandContext(t.Context(), "pkcs11-tool", append([]string{
@@ -217,6 +220,7 @@ func TestTheTokenGivesNoPartOfTheKey(t *testing.T) {
 }
 
 func TestThePINIsNowhereButInItsFile(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	d.sign(t, write(t, filepath.Join(t.TempDir(), "invoice.xml"), invoice(t, "xml", "E2E-11")))
 	process := filepath.Join("/proc", fmt.Sprint(d.process.Pid))
@@ -241,6 +245,7 @@ func TestThePINIsNowhereButInItsFile(t *testing.T) {
 }
 
 func TestTheLogHasALineForEachRequestAndNothingOfTheDocuments(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	folder := t.TempDir()
 	one := write(t, filepath.Join(folder, "one.xml"), invoice(t, "xml", "E2E-SECRET-1"))

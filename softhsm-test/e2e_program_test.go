@@ -105,6 +105,14 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.text.Write(p)
 }
 
+// from returns what was written after the first n bytes, as far as whole lines go.
+func (o *output) from(n int) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	news := o.text.Bytes()[n:]
+	return string(news[:bytes.LastIndexByte(news, '\n')+1])
+}
+
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,8 +123,14 @@ func (o *output) String() string {
 // the test at the latest.
 func launch(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
+	return begin(t, dir, append([]string{"dev", "--dir", dir}, args...)...)
+}
+
+// begin starts a roamsignd whose folder that is, likewise.
+func begin(t *testing.T, dir string, args ...string) *daemon {
+	t.Helper()
 	check(t, programs())
-	command := exec.Command(filepath.Join(scratch, "roamsignd"), append([]string{"dev", "--dir", dir}, args...)...)
+	command := exec.Command(filepath.Join(scratch, "roamsignd"), args...)
 	d := &daemon{dir: dir, out: &output{}, errs: &output{}, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = d.out, d.errs
 	check(t, command.Start())
@@ -160,12 +174,18 @@ func serve(t *testing.T, dir string, args ...string) *daemon {
 // mode has made once. A folder that was copied is as good as one that was moved.
 func fresh(t *testing.T, args ...string) *daemon {
 	t.Helper()
+	return serve(t, copied(t), append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+}
+
+// copied is a copy of the model.
+func copied(t *testing.T) (dir string) {
+	t.Helper()
 	from, err := model()
 	check(t, err)
-	dir := filepath.Join(t.TempDir(), "dev")
+	dir = filepath.Join(t.TempDir(), "dev")
 	check(t, os.CopyFS(dir, os.DirFS(from)))
 	check(t, os.Chmod(filepath.Join(dir, "pin"), 0o600))
-	return serve(t, dir, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	return dir
 }
 
 // model is the folder that copies are made of.

@@ -17,6 +17,7 @@ import (
 const own = "C20880050010"
 
 func TestEverySampleIsSignedAndOpensslAgrees(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	signed, refused := 0, 0
 	for folder, inputs := range corpus(t) {
@@ -98,6 +99,7 @@ func timeless(document []byte) string {
 }
 
 func TestTheSignerBuildsTheSameDocumentAsTheClient(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	for _, format := range []string{"xml", "json"} {
 		input := write(t, filepath.Join(t.TempDir(), "invoice."+format), invoice(t, format, "E2E-1"))
@@ -122,6 +124,7 @@ func TestTheSignerBuildsTheSameDocumentAsTheClient(t *testing.T) {
 }
 
 func TestWhatIsNotGrantedIsRefusedInOneLine(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	input := write(t, filepath.Join(t.TempDir(), "invoice.xml"), invoice(t, "xml", "E2E-2"))
 	foreign := write(t, filepath.Join(t.TempDir(), "foreign.xml"), bytes.ReplaceAll(invoice(t, "xml", "E2E-3"), []byte(own), []byte("C31450097020")))
@@ -155,6 +158,7 @@ func TestWhatIsNotGrantedIsRefusedInOneLine(t *testing.T) {
 }
 
 func TestBadInputIsToldInOneLineAndNothingIsWritten(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	whole := map[string][]byte{"xml": invoice(t, "xml", "E2E-4"), "json": invoice(t, "json", "E2E-4")}
 	huge := bytes.Replace(whole["xml"], []byte("30 days net"), bytes.Repeat([]byte("long "), 2<<20), 1)
@@ -219,6 +223,7 @@ func snapshot(t *testing.T, folder string) map[string]string {
 }
 
 func TestAHyphenIsStandardInputAndOutput(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	for _, format := range []string{"xml", "json"} {
 		unsigned := invoice(t, format, "E2E-5")
@@ -251,6 +256,7 @@ func invoices(t *testing.T, n int) (paths []string) {
 }
 
 func TestManyDocumentsAreSignedInOneRun(t *testing.T) {
+	t.Parallel()
 	const many = 300
 	d := fresh(t)
 	out := filepath.Join(t.TempDir(), "out")
@@ -278,6 +284,7 @@ func TestManyDocumentsAreSignedInOneRun(t *testing.T) {
 }
 
 func TestOneChangedByteIsFound(t *testing.T) {
+	t.Parallel()
 	d := fresh(t)
 	for _, format := range []string{"xml", "json"} {
 		signed := piped(t, invoice(t, format, "E2E-6"), "--config", d.file("client.yaml"), "sign", "-").out

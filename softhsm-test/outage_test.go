@@ -26,7 +26,7 @@ func TestDrillOutage(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			d := drill(t, token, 5*time.Second)
 			for range atFull(1, 4) {
-				d.survives(row.outage, atFull(1500*time.Millisecond, 5*time.Second))
+				d.survives(row.outage, atFull(800*time.Millisecond, 5*time.Second))
 			}
 			d.wantWhole()
 		})

@@ -44,6 +44,7 @@ type Shim struct {
 	calls       map[string]int
 	open        map[uint64]uint64 // sessions, and the epoch that they were opened in
 	epoch       uint64
+	limit       int     // of open sessions; 0 for none
 	up          bool    // initialised
 	upset       uint64  // what is to be taken away before the next call: lose, logout
 	away        *Outage // nil when the device is there
@@ -139,6 +140,14 @@ func (s *Shim) Delay(function string, by time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.delays[function] = by
+}
+
+// Limit makes the token refuse to have more sessions open than so many; 0 ends it.
+// Those that are open already stay so.
+func (s *Shim) Limit(sessions int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limit = sessions
 }
 
 // CorruptSignature flips a bit of the nth signature.

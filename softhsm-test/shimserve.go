@@ -96,20 +96,27 @@ func (s *Shim) decide(q question) (answer, *mishap) {
 		s.t.Errorf("C_Finalize under %d running calls, which would be a crash", q.Running)
 		return refuse(pkcs11.CKR_FUNCTION_FAILED), nil
 	case function == "C_Finalize":
-		return s.plain(function), nil
+		return struck(s.plain(function), s.meets(q))
+	case function == "C_OpenSession" && s.limit > 0 && len(s.open) >= s.limit:
+		return refuse(pkcs11.CKR_SESSION_COUNT), nil
 	case s.away != nil:
 		return refuse(s.away.Value), nil
 	case s.stale != 0:
 		return refuse(s.stale), nil
 	}
-	a, m := s.plain(function), s.meets(q)
-	if m != nil {
-		a = m.answer
-	}
+	a, m := struck(s.plain(function), s.meets(q))
 	if s.expects(function, after) {
 		a.Actions |= report
 	}
 	return s.disturb(a), m
+}
+
+// struck is the answer, or that of a mishap that met the call.
+func struck(a answer, m *mishap) (answer, *mishap) {
+	if m != nil {
+		a = m.answer
+	}
+	return a, m
 }
 
 // plain is the answer that nothing is wrong.

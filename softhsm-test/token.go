@@ -34,6 +34,8 @@ type Token struct {
 	Public *rsa.PublicKey
 	// Certificate is one of LHDN's profile for the key; see [Certificate].
 	Certificate *x509.Certificate
+	// Serial is the token's serial number.
+	Serial string
 	// Dir holds all that the token consists of. It goes with the test.
 	Dir string
 }
@@ -49,14 +51,11 @@ func NewBits(t testing.TB, bits int) *Token {
 	t.Helper()
 	token := Empty(t)
 	pin := readPIN(t, token.Config.PINFile)
-	if _, err := hsm.InitToken(context.Background(), token.Config, pin, pin); err != nil {
-		t.Fatal(err)
-	}
+	serial, err := hsm.InitToken(context.Background(), token.Config, pin, pin)
+	check(t, err)
 	public, err := hsm.GenerateKey(context.Background(), token.Config, bits)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token.Public, token.Certificate = public, Certificate(t, public)
+	check(t, err)
+	token.Serial, token.Public, token.Certificate = serial, public, Certificate(t, public)
 	return token
 }
 

@@ -13,7 +13,7 @@ func Twin(t testing.TB, token *Token) *Token {
 	twin := Empty(t)
 	twin.Config.TokenLabel, twin.Config.PINFile = token.Config.TokenLabel, token.Config.PINFile
 	twin.Config.KeyLabel, twin.Config.KeyID, twin.Config.Sessions = token.Config.KeyLabel, token.Config.KeyID, token.Config.Sessions
-	twin.Public, twin.Certificate = token.Public, token.Certificate
+	twin.Serial, twin.Public, twin.Certificate = token.Serial, token.Public, token.Certificate
 	check(t, os.CopyFS(filepath.Join(twin.Dir, "tokens"), os.DirFS(filepath.Join(token.Dir, "tokens"))))
 	return twin
 }
