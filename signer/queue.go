@@ -7,92 +7,157 @@ import (
 	"time"
 
 	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
 )
 
-// queue admits signatures to the key's sessions, in the order of their coming.
-// It is bounded, and refuses at once what its deadline would not let finish.
-// Safe for concurrent use.
+// queue admits signatures to the key's sessions, each caller in its fair turn.
+// It is bounded, by caller and in all, and refuses at once what its deadline
+// would not let finish. Safe for concurrent use.
 type queue struct {
-	sessions chan struct{} // holds one element for each session in use
-	limit    int           // how many may wait
+	sessions int
+	limit    int // how many may wait
+	each     int // how many of one caller
 
-	mu      sync.Mutex
-	waiting int
-	cost    time.Duration // moving average of one signature; 0 until one is made
+	spare sync.Pool // of *waiter
+
+	mu   sync.Mutex
+	busy int           // sessions in use; nobody waits while one is free
+	line line          // who waits
+	cost time.Duration // moving average of one signature; 0 until one is made
 }
 
-func newQueue(sessions, limit int) *queue {
-	return &queue{sessions: make(chan struct{}, sessions), limit: limit}
+func newQueue(sessions, limit, each int) *queue {
+	return &queue{
+		sessions: sessions, limit: limit, each: each,
+		spare: sync.Pool{New: func() any { return &waiter{called: make(chan error, 1)} }},
+	}
 }
 
-// enter waits for a session, no longer than ctx allows. Who enters calls leave
-// once, with how the signature went. The error is of kind Overloaded where
-// waiting is pointless, else the context's.
-func (q *queue) enter(ctx context.Context) (leave func(error), err error) {
+// turn is a session that a signature may use.
+type turn struct {
+	queue *queue
+	since time.Time
+}
+
+// enter waits for a session in the caller's turn, no longer than ctx allows. Who
+// gets a turn ends it once. The error is of kind Overloaded where waiting is
+// pointless, else the context's.
+func (q *queue) enter(ctx context.Context, caller policy.Caller, weight int) (turn, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return turn{}, err
 	}
+	if err := q.wait(ctx, caller, weight); err != nil {
+		return turn{}, err
+	}
+	return turn{queue: q, since: time.Now()}, nil
+}
+
+// wait returns nil once a session is the caller's.
+func (q *queue) wait(ctx context.Context, caller policy.Caller, weight int) error {
+	w, err := q.join(ctx, caller, weight)
+	if w == nil || err != nil {
+		return err
+	}
+	defer func() { q.spare.Put(w) }() // nobody else knows it by then, and nothing is in called
 	select {
-	case q.sessions <- struct{}{}:
-		return q.leaver(), nil
-	default:
-	}
-	if err := q.line(ctx); err != nil {
-		return nil, err
-	}
-	defer q.unline()
-	// A session set free goes to who has waited longest: the channel keeps the
-	// order, and never shows a free place while somebody waits.
-	select {
-	case q.sessions <- struct{}{}:
-		return q.leaver(), nil
+	case err := <-w.called:
+		return err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for a session: %w", ctx.Err())
+		q.abandon(w)
+		return fmt.Errorf("waiting for a session: %w", ctx.Err())
 	}
 }
 
-// line joins the queue, if that leads anywhere.
-func (q *queue) line(ctx context.Context) error {
+// join takes a free session, or else a place in the line. With neither a waiter
+// nor an error the session is taken.
+func (q *queue) join(ctx context.Context, caller policy.Caller, weight int) (*waiter, error) {
+	deadline, bounded := ctx.Deadline()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	wait := q.cost * time.Duration(q.waiting+1) / time.Duration(cap(q.sessions))
-	if q.waiting >= q.limit {
-		return overloaded(wait, "%d signatures are waiting already", q.waiting)
+	if q.busy < q.sessions {
+		q.busy++
+		return nil, nil //nolint:nilnil // neither is the answer: a session was free
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait+q.cost {
-		return overloaded(wait, "the deadline is in %v, but %d wait and a signature takes %v", time.Until(deadline), q.waiting, q.cost)
+	f := q.line.flowOf(caller, weight)
+	wait := time.Duration(float64(q.cost) * (q.line.turnsBefore(f) + 1) / float64(q.sessions))
+	if f.length >= q.each {
+		return nil, overloaded(wait, "%d signatures of this caller are waiting already", f.length)
 	}
-	q.waiting++
+	if bounded {
+		if left := time.Until(deadline); left < wait+q.cost {
+			return nil, overloaded(wait, "the deadline is in %v, but of %d who wait some are before it, and a signature takes %v", left, q.line.length, q.cost)
+		}
+	}
+	if err := q.makeRoom(f, wait); err != nil {
+		return nil, err
+	}
+	w := q.spare.Get().(*waiter)
+	q.line.push(q.line.flowOf(caller, weight), w) // once more: the room may have emptied the line
+	return w, nil
+}
+
+// makeRoom sends the last one of the longest part away from a full line, for
+// one whose caller has less in it: a flood fills its own part, not the line.
+func (q *queue) makeRoom(f *flow, wait time.Duration) error {
+	if q.line.length < q.limit {
+		return nil
+	}
+	longest := q.line.longest()
+	if longest == nil || f.share(1) >= longest.share(0) {
+		return overloaded(wait, "%d signatures are waiting already", q.line.length)
+	}
+	last := longest.last
+	q.line.remove(last)
+	last.called <- overloaded(wait, "%d signatures were waiting, most of them this caller's, and another's had to find room", q.limit)
 	return nil
 }
 
-func (q *queue) unline() {
+// abandon leaves the line. A session that was handed over meanwhile goes on to
+// the next one.
+func (q *queue) abandon(w *waiter) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.waiting--
-}
-
-// leaver begins a signature's time in a session.
-func (q *queue) leaver() func(error) {
-	since := time.Now()
-	return func(err error) {
-		<-q.sessions
-		if err == nil { // failures come at any speed and tell nothing
-			q.learn(time.Since(since))
-		}
+	stands := w.flow != nil
+	if stands {
+		q.line.remove(w)
 	}
-}
-
-// learn moves the average by an eighth of the way, as TCP's round-trip
-// estimator does (RFC 6298).
-func (q *queue) learn(took time.Duration) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.cost == 0 {
-		q.cost = took
+	q.mu.Unlock()
+	if stands {
 		return
 	}
-	q.cost += (took - q.cost) / 8
+	if err := <-w.called; err == nil {
+		q.pass(0)
+	}
+}
+
+// end sets the session free, and learns from how the signature went.
+func (t turn) end(err error) {
+	var took time.Duration
+	if err == nil { // failures come at any speed and tell nothing
+		took = max(time.Since(t.since), 1)
+	}
+	t.queue.pass(took)
+}
+
+// pass hands a session to whose turn is next, or sets it free. What the
+// signature took, if it is known, moves the average by an eighth of the way, as
+// TCP's round-trip estimator does (RFC 6298).
+func (q *queue) pass(took time.Duration) {
+	q.mu.Lock()
+	switch {
+	case took == 0:
+	case q.cost == 0:
+		q.cost = took
+	default:
+		q.cost += (took - q.cost) / 8
+	}
+	next := q.line.pop()
+	if next == nil {
+		q.busy--
+	}
+	q.mu.Unlock()
+	if next != nil {
+		next.called <- nil
+	}
 }
 
 // overloaded says when to come back: once those ahead are served, but neither

@@ -142,8 +142,8 @@ func TestAPanicOfTheKeyIsAFailedSignature(t *testing.T) {
 	r.key.behave(panics)
 	_, err := r.as(erp).SignDigest(t.Context(), r.request())
 	checkRefused(t, "a panic", err, codes.Internal, "INTERNAL")
-	if q := r.server.queue; len(q.sessions) != 0 || q.cost != 0 {
-		t.Errorf("queue: got %d sessions in use and a cost of %v, want it as before", len(q.sessions), q.cost)
+	if q := r.server.queue; q.busy != 0 || q.cost != 0 {
+		t.Errorf("queue: got %d sessions in use and a cost of %v, want it as before", q.busy, q.cost)
 	}
 }
 

@@ -57,24 +57,25 @@ func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) 
 	if err := s.certificate.usable(grant, s.clock()); err != nil {
 		return nil, err
 	}
-	released, wrong := s.obtain(ctx, digest)
+	released, wrong := s.obtain(ctx, grant, digest)
 	if fault.Of(wrong) != fault.SignatureWrong {
 		return released, wrong
 	}
 	// Another part of the key may do better. If not, the first error is the truer one.
-	if released, err := s.obtain(ctx, digest); err == nil {
+	if released, err := s.obtain(ctx, grant, digest); err == nil {
 		return released, nil
 	}
 	return nil, wrong
 }
 
-// obtain has a digest signed in its turn, and verifies what the key gave.
-func (s *Server) obtain(ctx context.Context, digest [32]byte) (signature, error) {
-	leave, err := s.queue.enter(ctx)
+// obtain has a digest signed in its caller's turn, and verifies what the key
+// gave.
+func (s *Server) obtain(ctx context.Context, grant policy.Grant, digest [32]byte) (signature, error) {
+	turn, err := s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := s.ask(ctx, digest, leave)
+	raw, err := s.ask(ctx, digest, turn)
 	if err != nil {
 		return nil, err
 	}
@@ -86,8 +87,8 @@ func (s *Server) obtain(ctx context.Context, digest [32]byte) (signature, error)
 }
 
 // ask has the key sign, and leaves the session whatever happens there.
-func (s *Server) ask(ctx context.Context, digest [32]byte, leave func(error)) (raw []byte, err error) {
-	defer func() { leave(err) }()
+func (s *Server) ask(ctx context.Context, digest [32]byte, turn turn) (raw []byte, err error) {
+	defer func() { turn.end(err) }()
 	defer recovered(&err)
 	if raw, err = s.key.SignDigest(ctx, digest); err != nil {
 		return nil, keyFault(err)

@@ -109,7 +109,7 @@ func New(p Parts) (*Server, error) {
 		log:   p.Log,
 		clock: p.Clock,
 	}
-	s.queue = newQueue(p.Sessions, s.config.Limits.Queue)
+	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)
 	return s, nil
