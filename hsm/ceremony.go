@@ -243,7 +243,7 @@ func PublicKey(ctx context.Context, config Config) (*rsa.PublicKey, error) {
 
 // visit runs f in a session of the config's token, logged in.
 func visit(ctx context.Context, config Config, f func(slot, pkcs11.SessionHandle) error) error {
-	m, s, err := process.enter(ctx, config, load)
+	m, s, err := process.enter(ctx, nil, config, load)
 	if err != nil {
 		return err
 	}

@@ -35,9 +35,19 @@ func classOf(err error) class {
 		errors.Is(err, ErrKeyMismatch), errors.Is(err, ErrClosed):
 		return permanentClass
 	case errors.As(err, &rv):
-		return lookup(rv).class
+		return callClass(err, lookup(rv).class)
 	}
 	return sessionClass
+}
+
+// callClass is the class of an error of a call: only what signs is told anything
+// of a request's.
+func callClass(err error, c class) class {
+	call, ok := errors.AsType[*callError](err)
+	if ok && c == requestClass && call.function != "C_SignInit" && call.function != "C_Sign" {
+		return deviceClass
+	}
+	return c
 }
 
 // lookup returns the row of a return value. Vendors' own and unknown ones are

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -41,6 +42,17 @@ func TestUnknownReturnValuesAreTheDevices(t *testing.T) {
 	}
 	if got, want := err.Error(), "C_Sign: CKR 0x80000101 (a return value of the vendor's own)"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestOnlySigningIsTheRequests: a token that dislikes how a session is opened may
+// be left for another.
+func TestOnlySigningIsTheRequests(t *testing.T) {
+	for function, want := range map[string]class{"C_Sign": requestClass, "C_SignInit": requestClass, "C_OpenSession": deviceClass, "C_FindObjectsInit": deviceClass} {
+		err := fmt.Errorf("signing: %w", called(function, pkcs11.Error(pkcs11.CKR_ARGUMENTS_BAD)))
+		if got := classOf(err); got != want {
+			t.Errorf("%s: got class %d, want %d", function, got, want)
+		}
 	}
 }
 

@@ -10,8 +10,11 @@ import (
 // cryptoki is the part of PKCS#11 that this package calls; [*pkcs11.Ctx] is it.
 // It stands as an interface so that tests put faults between us and a real
 // module. Calls block as long as the library likes, in C. Different sessions may
-// be used at once, one session by one goroutine at a time; Finalize and Destroy
-// while any call runs crash the process.
+// be used at once, one session by one goroutine at a time; Finalize while any call
+// runs crashes the process.
+//
+// A library is never unloaded (Destroy): those that have threads of their own, as
+// clients of network HSMs do, crash then, and some crash when others were.
 type cryptoki interface {
 	lifecycle
 	slots
@@ -24,7 +27,6 @@ type cryptoki interface {
 type lifecycle interface { // section 5.4
 	Initialize(...pkcs11.InitializeOption) error
 	Finalize() error
-	Destroy()
 }
 
 type slots interface { // section 5.5
@@ -60,7 +62,8 @@ type signatures interface { // section 5.11
 type loader func(path string) (cryptoki, error)
 
 // load opens the library with dlopen, which does not say what it dislikes, and
-// looks for a bare name elsewhere: hence the absolute path.
+// looks for a bare name elsewhere: hence the absolute path. One that is loaded
+// already is the same one: it does not begin anew.
 func load(path string) (cryptoki, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

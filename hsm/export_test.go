@@ -1,9 +1,13 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"log/slog"
+	"slices"
+
+	"github.com/miekg/pkcs11"
 )
 
 // Cryptoki lets tests stand between this package and a real module.
@@ -30,4 +34,26 @@ func OpenGroupThrough(ctx context.Context, configs []Config, certificate *x509.C
 		}
 		return wrap(path, p11), nil
 	})
+}
+
+// ReturnValue is a row of the table of return values.
+type ReturnValue struct {
+	Value     uint
+	Name      string
+	Ours      bool // the request's fault, by that
+	Permanent bool // somebody must do something first, by that
+}
+
+// ReturnValues is the table of return values, in order, and one that is not in it.
+func ReturnValues() (all []ReturnValue) {
+	for rv := range codes {
+		all = append(all, returnValue(rv))
+	}
+	slices.SortFunc(all, func(a, b ReturnValue) int { return cmp.Compare(a.Value, b.Value) })
+	return append(all, returnValue(pkcs11.CKR_VENDOR_DEFINED+42))
+}
+
+func returnValue(rv pkcs11.Error) ReturnValue {
+	c := lookup(rv)
+	return ReturnValue{Value: uint(rv), Name: c.name, Ours: c.class == requestClass, Permanent: c.class == permanentClass}
 }

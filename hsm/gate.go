@@ -18,7 +18,8 @@ type gate struct {
 	empty  chan struct{} // takes a value when the last one has left a shut gate
 }
 
-// enter waits while the gate is shut. Each enter wants one leave.
+// enter waits while the gate is shut, but not for long: C_Finalize or C_Initialize
+// may hang ([errHeld]). Each enter wants one leave.
 func (g *gate) enter(ctx context.Context) error {
 	for {
 		g.mu.Lock()
@@ -29,11 +30,21 @@ func (g *gate) enter(ctx context.Context) error {
 			return nil
 		}
 		g.mu.Unlock()
-		select {
-		case <-opened:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the module to be initialised again: %w", ctx.Err())
+		if err := wait(ctx, opened); err != nil {
+			return fmt.Errorf("waiting for the module to be initialised again: %w", err)
 		}
+	}
+}
+
+// wait waits for a channel, for as long as ctx allows and not for long.
+func wait(ctx context.Context, until <-chan struct{}) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	select {
+	case <-until:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -25,7 +25,7 @@ type keeper struct {
 	public *rsa.PublicKey         // of the certificate
 	module atomic.Pointer[module] // nil until the token is found first
 
-	turn    chan struct{}
+	turn    turn
 	current atomic.Pointer[generation] // stored by the holder of the turn
 	refused atomic.Pointer[error]      // a login that may not be tried again; stored by the same
 	lost    *generation                // one whose renewal failed: no session is opened for it; of the turn
@@ -50,26 +50,36 @@ type session struct {
 	epoch  uint64
 }
 
-// errLost: the generation is of an earlier epoch of the module, or about to end.
-var errLost = errors.New("the token is being reconnected")
+var (
+	// errLost: the generation is of an earlier epoch of the module, or about to end.
+	errLost = errors.New("the token is being reconnected")
+	// errHeld: somebody else is at it, in a call that does not return.
+	errHeld = errors.New("a call that does not return keeps the token from being mended")
+	// errFull: the token gives no further session.
+	errFull = errors.New("the token gives fewer sessions than it was asked for")
+)
+
+// briefly bounds a wait for somebody who is in the library and may hang there, by
+// errHeld.
+func briefly(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, stallTime, errHeld)
+}
 
 // enter waits for the turn and goes into the library. Each enter wants one leave.
 func (k *keeper) enter(ctx context.Context) error {
-	select {
-	case k.turn <- struct{}{}:
-	case <-ctx.Done():
-		return fmt.Errorf("waiting for the token to be tended: %w", ctx.Err())
+	if err := k.turn.take(ctx); err != nil {
+		return fmt.Errorf("waiting for the token to be tended: %w", err)
 	}
 	err := k.module.Load().enter(ctx)
 	if err != nil {
-		<-k.turn
+		k.turn.leave()
 	}
 	return err
 }
 
 func (k *keeper) leave() {
 	k.module.Load().leave()
-	<-k.turn
+	k.turn.leave()
 }
 
 // void reports whether a generation's handles mean nothing any more. Who is in
@@ -234,7 +244,10 @@ func (k *keeper) replace(ctx context.Context, s **session) (err error) {
 	}
 	*s = nil
 	handle, err := g.slot.p11.OpenSession(g.slot.id, pkcs11.CKF_SERIAL_SESSION)
-	if err != nil {
+	switch {
+	case errors.Is(err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)):
+		return fmt.Errorf("%w: %w", errFull, called("C_OpenSession", err))
+	case err != nil:
 		return called("C_OpenSession", err)
 	}
 	*s = &session{handle: handle, epoch: g.epoch}

@@ -151,8 +151,8 @@ func TestNeighboursSurviveTheModulesRestart(t *testing.T) {
 			time.Sleep(time.Second)
 			signAtOnce(t, neighbour, twin.Public, 4, 3)
 		}
-		if got := f.count("Finalize"); got != 1 {
-			t.Errorf("got the module initialised again %d times in 20 s, want once, for the neighbour's sake", got)
+		if got := f.count("Finalize"); got < 3 || got > 5 {
+			t.Errorf("got the module initialised again %d times in 20 s, want a few, with growing pauses for the neighbour's sake", got)
 		}
 		f.mu.Lock()
 		f.broken = ""

@@ -4,16 +4,16 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/miekg/pkcs11"
 )
 
 const (
 	// quiesce is how long the calls in a library may take to end before it is
 	// initialised again. Other tokens of the module wait meanwhile.
 	quiesce = 250 * time.Millisecond
-	// neighbourly is how often a module is initialised again while another token
-	// of it serves, which loses its sessions by that.
+	// While another token of a module serves, which loses its sessions by that, it
+	// is initialised again after a pause, the first of them firstPause and each
+	// further one twice as long, up to neighbourly.
+	firstPause  = time.Second
 	neighbourly = 30 * time.Second
 )
 
@@ -30,46 +30,59 @@ var errStuck = errors.New("calls that do not return keep the module from being i
 // seen, and refuses while the ceremony uses the module, too often while another
 // token serves, and while calls run in it.
 func (l *library) restart(ctx context.Context, m *module, seen uint64, t *Token) (err error) {
-	if err := l.take(ctx); err != nil {
+	if err := m.take(ctx); err != nil {
 		return err
 	}
-	defer l.leave()
+	defer m.turn.leave()
 	if m.epoch.Load() != seen {
 		return nil
 	}
-	if err := m.mayRestart(t); err != nil {
+	disturbs, err := l.mayRestart(m, t)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, quiesce)
+	m.notePause(disturbs)
+	short, cancel := context.WithTimeout(ctx, quiesce)
 	defer cancel()
-	if !m.gate.shut(ctx) {
+	if !m.gate.shut(short) {
 		return errStuck
 	}
 	defer m.gate.open()
-	defer rescue(&err)
-	if m.down.Load() == nil {
-		m.epoch.Add(1) // first: whatever becomes of it, the old handles are not to be trusted
-		if err := m.p11.Finalize(); err != nil && !errors.Is(err, pkcs11.Error(pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED)) {
-			return called("C_Finalize", err)
-		}
-		m.setDown(errUninitialised)
+	if err := m.finalise(); err != nil {
+		return err
 	}
-	m.renewed = time.Now()
-	return m.initialise()
+	m.restarts.Add(1)
+	return l.initialise(ctx, m, nil)
 }
 
-// mayRestart looks after the other users of the module.
-func (m *module) mayRestart(t *Token) error {
+// mayRestart looks after the other users of the module. It reports whether one of
+// them is disturbed.
+func (l *library) mayRestart(m *module, t *Token) (disturbs bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if m.users > len(m.claimed) {
-		return errors.New("the module is in use otherwise, and so cannot be initialised again")
+		return false, errors.New("the module is in use otherwise, and so cannot be initialised again")
 	}
 	for _, other := range m.claimed {
-		switch {
-		case other == nil:
-			return errors.New("the module is in use by the ceremony, and so cannot be initialised again")
-		case other != t && other.serves() && time.Since(m.renewed) < neighbourly:
-			return errors.New("another token of the module serves, so it is not initialised again")
+		if other == nil {
+			return false, errors.New("the module is in use by the ceremony, and so cannot be initialised again")
 		}
+		disturbs = disturbs || other != t && other.serves()
 	}
-	return nil
+	if disturbs && time.Since(m.renewed) < m.pause {
+		return false, errors.New("another token of the module serves, so it is not initialised again yet")
+	}
+	return disturbs, nil
+}
+
+// notePause says when a module that is about to be initialised again may be so
+// the next time. The caller holds the module's turn.
+func (m *module) notePause(disturbs bool) {
+	if !disturbs || time.Since(m.renewed) >= 2*neighbourly {
+		m.pause = 0
+	}
+	if disturbs {
+		m.pause = min(max(2*m.pause, firstPause), neighbourly)
+	}
+	m.renewed = time.Now()
 }

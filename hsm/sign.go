@@ -105,6 +105,7 @@ func (t *Token) await(r *request) outcome {
 	}
 	t.abandoned.Add(1) // first, so that the worker, which takes it back, never makes it negative
 	if r.settled.CompareAndSwap(false, true) {
+		t.outlived.Add(1)
 		return outcome{err: fmt.Errorf("waiting for the token: %w", r.ctx.Err())}
 	}
 	t.abandoned.Add(-1)

@@ -38,6 +38,28 @@ func (t *Token) note(err error) {
 	}
 }
 
+// shrink lets one worker do without a session, unless it is the last one that has one.
+func (t *Token) shrink() bool {
+	size := int64(len(*t.pool.Load()))
+	for {
+		n := t.spare.Load()
+		switch {
+		case n+1 >= size:
+			return false
+		case t.spare.CompareAndSwap(n, n+1):
+			t.log.Warn("token gives fewer sessions than it was asked for", "token", t.name(), "sessions", size-n-1, "asked", size)
+			return true
+		}
+	}
+}
+
+// grow is the end of one shrink.
+func (t *Token) grow() {
+	n := t.spare.Add(-1)
+	size := int64(len(*t.pool.Load()))
+	t.log.Info("token gives a session again", "token", t.name(), "sessions", size-n, "asked", size)
+}
+
 // fall takes a token that serves out of service. Those who wait for a session
 // learn of it at once, and tend begins to reconnect.
 func (t *Token) fall(err error) {
@@ -46,6 +68,8 @@ func (t *Token) fall(err error) {
 		return
 	}
 	close(up.over)
+	t.losses.Add(1)
+	t.last.Store(&Trouble{Err: err, At: time.Now()})
 	t.log.Warn("token out of service", "token", t.name(), "error", err.Error())
 }
 
@@ -54,6 +78,7 @@ func (t *Token) worsen(err error) {
 	down := t.state.Load()
 	t.state.Store(newState(err, down.since))
 	close(down.over)
+	t.last.Store(&Trouble{Err: err, At: time.Now()})
 }
 
 // rise takes a token into service. Only tend calls it.
@@ -85,7 +110,7 @@ func (t *Token) Ready() error {
 // more, and that has taken long.
 func (t *Token) stalled() bool {
 	pool := t.pool.Load()
-	if pool == nil || t.Abandoned() < len(*pool) {
+	if pool == nil || t.Abandoned() < t.Sessions() {
 		return false
 	}
 	now := time.Since(t.made)
@@ -109,25 +134,86 @@ func (t *Token) Hung() bool {
 	return !t.serves() && (late(t.tending.Load()) || late(t.stuck.Load()))
 }
 
+// State is what a token is doing, in a word.
+type State string
+
+// The states of a token. Only one that is serving is ready.
+const (
+	Opening State = "opening" // it was never in service
+	Serving State = "serving" // it signs
+	Lost    State = "lost"    // it is being reconnected
+	Hanging State = "hung"    // calls do not return, see [Token.Hung]; it may come back with them
+	Refused State = "refused" // its PIN was refused: it is out until this process ends
+	Closed  State = "closed"
+)
+
+// Trouble is an error and its time.
+type Trouble struct {
+	Err error
+	At  time.Time
+}
+
 // Health is what is known of a token at one moment, for people and metrics.
 type Health struct {
 	Label, Serial string // as configured
-	Err           error  // why it is not ready; nil when it is
-	Sessions      int    // how many signatures it makes at once
-	InFlight      int    // requests that were given to it and have no answer yet
-	Abandoned     int    // sessions in calls that nobody waits for, see [Token.Abandoned]
-	Hung          bool   // see [Token.Hung]
+	State         State
+	Since         time.Time // when it came to serve, or ceased to
+	Err           error     // why it is not ready; nil when it is
+	Last          Trouble   // what last took it out of service or kept it there; zero when nothing did
+	Sessions      int       // how many signatures it makes at once, see [Token.Sessions]
+	Asked         int       // how many it would, if the token gave all sessions that it was asked for
+	InFlight      int       // requests that were given to it and have no answer yet
+	Abandoned     int       // sessions in calls that nobody waits for, see [Token.Abandoned]
+	Outlived      int64     // calls so far that their callers did not wait to the end of
+	Losses        int64     // how often it went out of service
+	Restarts      int64     // how often its module was initialised again
+	Hung          bool      // see [Token.Hung]
 }
 
 // Health returns how the token is. It does not block.
 func (t *Token) Health() Health {
-	return Health{Label: t.keeper.config.TokenLabel, Serial: t.keeper.config.TokenSerial, Err: t.Ready(), Sessions: t.Sessions(),
-		InFlight: int(t.inFlight.Load()), Abandoned: t.Abandoned(), Hung: t.Hung()}
+	h := Health{
+		Label: t.keeper.config.TokenLabel, Serial: t.keeper.config.TokenSerial,
+		Since: t.state.Load().since, Err: t.Ready(),
+		Sessions: t.Sessions(), Asked: t.asked(), InFlight: int(t.inFlight.Load()), Abandoned: t.Abandoned(),
+		Outlived: t.outlived.Load(), Losses: t.losses.Load(), Hung: t.Hung(),
+	}
+	if last := t.last.Load(); last != nil {
+		h.Last = *last
+	}
+	if m := t.keeper.module.Load(); m != nil {
+		h.Restarts = m.restarts.Load()
+	}
+	h.State = t.describe(h)
+	return h
 }
 
-// Sessions returns how many signatures are made at once. Until the token is found
-// for the first time, that is what the config asks for.
-func (t *Token) Sessions() int {
+// describe puts what is known of a token into a word.
+func (t *Token) describe(h Health) State {
+	select {
+	case <-t.life.Done():
+		return Closed
+	case <-t.refused:
+		return Refused
+	default:
+	}
+	switch {
+	case h.Hung:
+		return Hanging
+	case h.Err == nil:
+		return Serving
+	case t.pool.Load() == nil:
+		return Opening
+	}
+	return Lost
+}
+
+// Sessions returns how many signatures are made at once: fewer than were asked
+// for where the token has no more sessions to give, which it is asked for again and
+// again. Until the token is found for the first time, that is what the config asks for.
+func (t *Token) Sessions() int { return t.asked() - int(t.spare.Load()) }
+
+func (t *Token) asked() int {
 	if pool := t.pool.Load(); pool != nil {
 		return len(*pool)
 	}

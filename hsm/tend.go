@@ -53,7 +53,7 @@ func (t *Token) tend() {
 				wait = firstWait
 			}
 		case <-time.After(keepAlive):
-			if err := t.attempt(t.look); err != nil {
+			if err := t.attempt(t.look); !errors.Is(err, errHeld) {
 				t.note(err)
 			}
 		}
@@ -112,7 +112,7 @@ func (t *Token) look(ctx context.Context) error {
 
 // begin finds the token for the first time.
 func (t *Token) begin(ctx context.Context) error {
-	m, s, err := process.enterAs(ctx, t, t.keeper.config, t.loader)
+	m, s, err := process.enter(ctx, t, t.keeper.config, t.loader)
 	if err != nil {
 		return err
 	}
@@ -131,22 +131,28 @@ func (t *Token) connect(ctx context.Context) error {
 	if m == nil {
 		return t.begin(ctx)
 	}
-	seen := m.epoch.Load()
-	err := t.keeper.renew(ctx, t.keeper.current.Load(), loginClass)
-	if restartHelps(err) {
-		if rerr := process.restart(ctx, m, seen, t); rerr != nil {
-			if errors.Is(rerr, errStuck) {
-				t.stuck.CompareAndSwap(0, int64(time.Since(t.made)))
-			}
-			return fmt.Errorf("%w; %w", err, rerr)
-		}
-		err = t.keeper.renew(ctx, t.keeper.current.Load(), loginClass)
-	}
-	if err != nil {
+	err := t.bringBack(ctx, m)
+	switch {
+	case errors.Is(err, errStuck), errors.Is(err, errHeld):
+		t.stuck.CompareAndSwap(0, int64(time.Since(t.made)))
+		return err
+	case err != nil:
 		return err
 	}
 	t.stuck.Store(0)
 	return t.staff(ctx)
+}
+
+func (t *Token) bringBack(ctx context.Context, m *module) error {
+	seen := m.epoch.Load()
+	err := t.keeper.renew(ctx, t.keeper.current.Load(), loginClass)
+	if !restartHelps(err) {
+		return err
+	}
+	if rerr := process.restart(ctx, m, seen, t); rerr != nil {
+		return fmt.Errorf("%w; %w", err, rerr)
+	}
+	return t.keeper.renew(ctx, t.keeper.current.Load(), loginClass)
 }
 
 // restartHelps reports whether an error is of the sort that initialising the
@@ -168,12 +174,24 @@ func (t *Token) staff(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	full := false
 	for len(t.hired) < size {
-		w := &worker{token: t}
-		if err := w.replace(ctx); err != nil {
+		w := &worker{token: t, spare: full}
+		if !full {
+			err = w.replace(ctx)
+			full = errors.Is(err, errFull) && len(t.hired) > 0
+			w.spare = full
+		}
+		if err != nil && !full {
 			return fmt.Errorf("opening session %d of %d: %w", len(t.hired)+1, size, err)
 		}
+		if w.spare {
+			t.spare.Add(1)
+		}
 		t.hired = append(t.hired, w)
+	}
+	if n := t.spare.Load(); n > 0 {
+		t.log.Warn("token gives fewer sessions than it was asked for", "token", t.name(), "sessions", size-int(n), "asked", size)
 	}
 	t.pool.Store(&t.hired)
 	t.owned.Add(size)

@@ -23,6 +23,10 @@ type Token struct {
 	pool      atomic.Pointer[[]*worker] // nil until the token is found first
 	inFlight  atomic.Int64
 	abandoned atomic.Int64
+	outlived  atomic.Int64 // calls so far that took longer than their callers waited
+	spare     atomic.Int64 // workers for whom the token has no session
+	losses    atomic.Int64 // how often it went out of service
+	last      atomic.Pointer[Trouble]
 	state     atomic.Pointer[state]
 
 	made    time.Time
@@ -90,7 +94,7 @@ func newToken(config Config, certificate *x509.Certificate, load loader, log *sl
 		return nil, err
 	}
 	t := &Token{
-		keeper:   &keeper{config: config, public: public, turn: make(chan struct{}, 1)},
+		keeper:   &keeper{config: config, public: public},
 		loader:   load,
 		log:      log,
 		requests: make(chan *request),

@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -9,12 +10,16 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 )
 
+// spareTime is after how long a worker for whom the token had no session asks again.
+const spareTime = 5 * time.Second
+
 // worker owns one session and makes the calls in it, one at a time, so that
 // there are never more calls in the library than sessions.
 type worker struct {
 	token   *Token
 	session *session     // nil when there is none
 	broken  bool         // the session must be replaced before it is used
+	spare   bool         // the token has no session for it, and others have theirs
 	used    *generation  // by the last attempt
 	began   atomic.Int64 // when the present request came, in nanoseconds after [Token].made
 }
@@ -23,12 +28,18 @@ type worker struct {
 func (w *worker) run() {
 	defer w.token.owned.Done()
 	for {
+		requests, again := w.token.requests, (<-chan time.Time)(nil)
+		if w.spare {
+			requests, again = nil, time.After(spareTime)
+		}
 		select {
 		case <-w.token.life.Done():
 			return
-		case r := <-w.token.requests:
+		case r := <-requests:
 			w.began.Store(int64(time.Since(w.token.made)))
 			w.serve(r)
+		case <-again:
+			w.comeBack()
 		}
 	}
 }
@@ -37,6 +48,10 @@ func (w *worker) run() {
 // away from the queue, so that no caller waits for it.
 func (w *worker) serve(r *request) {
 	signature, err := w.sign(r)
+	if w.stepBack(err) {
+		w.pass(r)
+		return
+	}
 	w.token.note(err)
 	if r.settled.CompareAndSwap(false, true) {
 		if w.broken {
@@ -47,8 +62,39 @@ func (w *worker) serve(r *request) {
 		w.broken = true // the caller has left, and counted the call
 	}
 	if w.broken {
-		_ = w.replace(w.token.life) // the next request tries again, and says what is wrong
+		err := w.replace(w.token.life) // should it fail, the next request tries again, and says what is wrong
 		w.token.abandoned.Add(-1)
+		w.stepBack(err)
+	}
+}
+
+// stepBack makes the worker a spare one, where the token has no session for it
+// and the others suffice.
+func (w *worker) stepBack(err error) bool {
+	if !errors.Is(err, errFull) || !w.token.shrink() {
+		return false
+	}
+	w.spare = true
+	return true
+}
+
+// comeBack asks whether the token has a session again.
+func (w *worker) comeBack() {
+	if w.token.serves() && w.replace(w.token.life) == nil {
+		w.spare = false
+		w.token.grow()
+	}
+}
+
+// pass hands a request on to another worker.
+func (w *worker) pass(r *request) {
+	err := w.token.submit(r)
+	switch {
+	case err == nil:
+	case r.settled.CompareAndSwap(false, true):
+		r.done <- outcome{err: err}
+	default:
+		w.token.abandoned.Add(-1) // the caller has left, and counted it
 	}
 }
 
@@ -57,14 +103,14 @@ func (w *worker) serve(r *request) {
 func (w *worker) sign(r *request) ([]byte, error) {
 	input := digestInfo(r.digest)
 	signature, err := w.attempt(r.ctx, input[:])
-	if err == nil || r.ctx.Err() != nil {
+	if err == nil || r.ctx.Err() != nil || errors.Is(err, errHeld) {
 		return signature, err
 	}
 	why := classOf(err)
 	if why == requestClass || why == permanentClass {
 		return nil, err
 	}
-	if rerr := w.token.keeper.renew(r.ctx, w.used, why); rerr != nil {
+	if rerr := w.renew(r.ctx, why); rerr != nil {
 		return nil, fmt.Errorf("%w; recovering: %w", err, rerr)
 	}
 	return w.attempt(r.ctx, input[:])
@@ -97,13 +143,13 @@ func (w *worker) enter(ctx context.Context) error {
 	for {
 		w.used = k.current.Load()
 		if k.void(w.used) {
-			if err := k.renew(ctx, w.used, sessionClass); err != nil {
+			if err := w.renew(ctx, sessionClass); err != nil {
 				return err
 			}
 			w.used = k.current.Load()
 		}
 		if w.broken || w.session == nil || w.session.epoch != w.used.epoch {
-			if err := w.replace(ctx); err != nil {
+			if err := w.refresh(ctx); err != nil {
 				return err
 			}
 			w.used = k.current.Load()
@@ -117,6 +163,21 @@ func (w *worker) enter(ctx context.Context) error {
 		}
 		m.leave()
 	}
+}
+
+// renew has the generation renewed that the last attempt used. A caller waits:
+// where somebody is at it already, and hangs, that is told soon.
+func (w *worker) renew(ctx context.Context, why class) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	return w.token.keeper.renew(ctx, w.used, why)
+}
+
+// refresh is replace while a caller waits.
+func (w *worker) refresh(ctx context.Context) error {
+	ctx, cancel := briefly(ctx)
+	defer cancel()
+	return w.replace(ctx)
 }
 
 // replace gives the worker a fresh session.

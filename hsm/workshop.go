@@ -41,7 +41,7 @@ type bench struct {
 // work runs f at a bench with the config's token. Whatever lives in the session
 // only is gone afterwards.
 func work(ctx context.Context, config Config, f func(bench) error) error {
-	m, s, err := process.enter(ctx, config, load)
+	m, s, err := process.enter(ctx, nil, config, load)
 	if err != nil {
 		return err
 	}

@@ -97,12 +97,12 @@ func (s *Shim) decide(q question) (answer, *mishap) {
 		return refuse(pkcs11.CKR_FUNCTION_FAILED), nil
 	case function == "C_Finalize":
 		return struck(s.plain(function), s.meets(q))
-	case function == "C_OpenSession" && s.limit > 0 && len(s.open) >= s.limit:
-		return refuse(pkcs11.CKR_SESSION_COUNT), nil
 	case s.away != nil:
 		return refuse(s.away.Value), nil
 	case s.stale != 0:
 		return refuse(s.stale), nil
+	case function == "C_OpenSession" && s.limit > 0 && len(s.open) >= s.limit:
+		return refuse(pkcs11.CKR_SESSION_COUNT), nil
 	}
 	a, m := struck(s.plain(function), s.meets(q))
 	if s.expects(function, after) {

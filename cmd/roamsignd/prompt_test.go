@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"unsafe"
 
 	"github.com/roamsign/roamsign/internal/command"
-	softhsmtest "github.com/roamsign/roamsign/softhsm-test"
 )
 
 // terminal is a pseudo-terminal: what a person at it types, and what it shows.
@@ -162,10 +160,8 @@ func TestTheCeremonyTriesAWrongPINOnce(t *testing.T) {
 	file := softP12(t, d)
 	write(t, d.path("password"), "throwaway\n")
 	write(t, d.path("wrong-pin"), "13572468\n")
-	replace(t, d.path("roamsignd.yaml"), "module: libsofthsm2.so", "module: "+spy(t))
-	report := filepath.Join(t.TempDir(), "calls")
-	t.Setenv("PKCS11SPY", softhsmtest.Library(t))
-	t.Setenv("PKCS11SPY_OUTPUT", report)
+	module, report := spy(t)
+	replace(t, d.path("roamsignd.yaml"), "module: libsofthsm2.so", "module: "+module)
 	for _, args := range [][]string{
 		{"key", "generate", "--label", "next", "--id", "02"},
 		{"key", "list"},
