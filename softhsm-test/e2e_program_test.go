@@ -123,14 +123,16 @@ func (o *output) String() string {
 // the test at the latest.
 func launch(t *testing.T, dir string, args ...string) *daemon {
 	t.Helper()
-	return begin(t, dir, append([]string{"dev", "--dir", dir}, args...)...)
+	return begin(t, dir, nil, append([]string{"dev", "--dir", dir}, args...)...)
 }
 
-// begin starts a roamsignd whose folder that is, likewise.
-func begin(t *testing.T, dir string, args ...string) *daemon {
+// begin starts a roamsignd whose folder that is, likewise, with more in its
+// environment.
+func begin(t *testing.T, dir string, environment []string, args ...string) *daemon {
 	t.Helper()
 	check(t, programs())
 	command := exec.Command(filepath.Join(scratch, "roamsignd"), args...)
+	command.Env = append(command.Environ(), environment...)
 	d := &daemon{dir: dir, out: &output{}, errs: &output{}, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = d.out, d.errs
 	check(t, command.Start())
