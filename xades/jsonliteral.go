@@ -10,12 +10,8 @@ const maxWarnings = 10
 
 // judgeNumber treats the number src[start:s.at] as the rule for literals says.
 func (s *jsonScanner) judgeNumber(start int, literal []byte) error {
-	d, ok := parseDecimal(literal)
 	var buffer [maxDigits + 4]byte
-	var safe []byte
-	if ok {
-		safe, ok = d.appendSafe(buffer[:0])
-	}
+	safe, ok := safeNumber(buffer[:0], literal)
 	switch {
 	case !ok:
 		return s.refuse(literal, "it is not 0, nor from 0.0001 to below 1e15 with at most 15 significant digits; round it")

@@ -247,6 +247,11 @@ func (s *jsonScanner) member(p place, c byte, step *jsonStep, names *memberNames
 		return s.cutMember(from, &s.doc.signature)
 	case textVersion:
 		return s.version(c)
+	case elsewhere:
+		if s.leaf() {
+			return nil
+		}
+		return s.value(child, c)
 	default:
 		return s.value(child, c)
 	}
