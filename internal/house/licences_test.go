@@ -13,8 +13,9 @@ import (
 )
 
 // allowed are the licences, by their SPDX names, that what is built in may have:
-// those that ask for no more than to be named.
-var allowed = map[string]bool{"Apache-2.0": true, "BSD-2-Clause": true, "BSD-3-Clause": true, "ISC": true, "MIT": true}
+// those that ask for no more than to be named. MPL-2.0 asks that changes to its
+// own files be published, and we change none.
+var allowed = map[string]bool{"Apache-2.0": true, "BSD-2-Clause": true, "BSD-3-Clause": true, "ISC": true, "MIT": true, "MPL-2.0": true}
 
 // licences tells a licence by the words of its text, the most telling first. All
 // words of a row must be there.
@@ -35,9 +36,14 @@ var licences = []struct {
 	{"ISC", []string{"Permission to use, copy, modify, and distribute this software for any purpose"}},
 }
 
+// secondary is how MPL-2.0 names licences that it is not.
+const secondary = "means either the gnu general public license, version 2.0, the gnu lesser general public license, version 2.1, " +
+	"the gnu affero general public license, version 3.0, or any later versions of those licenses."
+
 // spdx names the licences whose words a text holds, joined by " AND ", or "".
 func spdx(text string) string {
 	text = strings.ToLower(strings.Join(strings.Fields(text), " "))
+	text = strings.ReplaceAll(text, secondary, "")
 	var names []string
 	for _, l := range licences {
 		holds := !slices.ContainsFunc(l.words, func(w string) bool { return !strings.Contains(text, strings.ToLower(w)) })
@@ -170,6 +176,7 @@ func TestADoubtfulLicenceIsFound(t *testing.T) {
 	}{
 		{"all known", "# our list\na MIT\nb BSD-2-Clause\nc BSD-3-Clause\n", map[string][]string{"a": {mit}, "b": {bsd2}, "c": {bsd3}}, ""},
 		{"two licences", "a Apache-2.0 AND MIT\n", map[string][]string{"a": {mit, "Licensed under the Apache License, Version 2.0 (the"}}, ""},
+		{"a licence that names others", "a MPL-2.0\n", map[string][]string{"a": {"Mozilla Public License ... \"Secondary License\" " + secondary}}, ""},
 		{"a new module", "a MIT\n", map[string][]string{"a": {mit}, "b": {mit}}, "b: has licence MIT and is not in"},
 		{"a changed licence", "a MIT\n", map[string][]string{"a": {bsd3}}, "a: has licence BSD-3-Clause, licences.txt says MIT"},
 		{"a second licence", "a MIT\n", map[string][]string{"a": {mit, bsd3}}, "BSD-3-Clause AND MIT"},

@@ -1,0 +1,321 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/transparency-dev/tessera"
+
+	"github.com/roamsign/roamsign/internal/fault"
+)
+
+// The log's pace. A batch waits for its first entry to be batchAge old: that, and
+// three writes with their fsyncs, is what a lone entry costs.
+const (
+	batchAge           = time.Millisecond
+	batchSize          = 256
+	checkpointInterval = 100 * time.Millisecond // the least that Tessera's POSIX driver does
+	sweepInterval      = 5 * time.Second        // it sweeps 100 bundles' leftovers at a time
+	watchInterval      = 500 * time.Millisecond
+	retryAfter         = time.Second
+
+	// maxWaiting bounds the appends that wait for the disk, those included whose
+	// callers have gone.
+	maxWaiting = 4096
+)
+
+// Log is an open transparency log. One process has a log's directory open at a
+// time. Its methods may be called concurrently.
+type Log struct {
+	config  Config
+	keys    []Key
+	logger  *slog.Logger
+	waiting chan struct{} // one for each append under way
+	size    atomic.Uint64 // entries known to be durable
+	stop    context.CancelFunc
+	watcher sync.WaitGroup
+
+	mu     sync.Mutex
+	store  *store // nil until the directory could be opened
+	why    error  // why nothing can be appended, nil if it can
+	closed bool
+}
+
+// Open opens the log that [Create] made. Where the directory cannot be written
+// now, or is missing, Open succeeds and [Log.Ready] tells why nothing can be
+// appended; it is tried again twice a second until it can. Errors are for what
+// waiting does not mend: a faulty configuration or key file, another process that
+// has the log open, a log that is not signed with these keys, or whose files do
+// not agree.
+//
+// A directory that becomes read-only, or goes, under an append in flight ends the
+// process: Tessera panics then, in a goroutine of its own. Whoever runs the process
+// starts it again, and Open then waits for the directory as said.
+func Open(ctx context.Context, config Config, logger *slog.Logger) (*Log, error) {
+	keys, err := config.keys()
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{config: config, keys: keys, logger: logger, waiting: make(chan struct{}, maxWaiting)}
+	if err := l.open(ctx); err != nil {
+		if !passing(err) {
+			return nil, err
+		}
+		l.fail(err)
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l.stop = stop
+	l.watcher.Go(func() { l.watch(watching) })
+	return l, nil
+}
+
+// open opens the directory.
+func (l *Log) open(ctx context.Context) error {
+	s, err := openStore(ctx, l.config, l.keys)
+	if err != nil {
+		return fmt.Errorf("opening the audit log in %s: %w", l.config.Dir, err)
+	}
+	l.size.Store(s.opened)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.store, l.why = s, nil
+	return nil
+}
+
+// watch keeps an eye on the directory: opens it once it can be, and finds out
+// when it can be written no more, or again.
+func (l *Log) watch(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s, why := l.current()
+		switch {
+		case s == nil:
+			why = l.open(ctx)
+		case why != nil:
+			why = s.probe(l.size.Load())
+		default:
+			why = s.usable()
+		}
+		if why != nil {
+			l.fail(why)
+		} else {
+			l.mend()
+		}
+	}
+}
+
+func (l *Log) current() (*store, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.store, l.why
+}
+
+// fail remembers why nothing can be appended, and says so the first time.
+func (l *Log) fail(why error) {
+	l.mu.Lock()
+	before := l.why
+	l.why = why
+	l.mu.Unlock()
+	if before == nil || before.Error() != why.Error() {
+		l.logger.Error("the audit log cannot be written: nothing is released", "error", why)
+	}
+}
+
+// mend forgets it.
+func (l *Log) mend() {
+	l.mu.Lock()
+	before := l.why
+	l.why = nil
+	l.mu.Unlock()
+	if before != nil {
+		l.logger.Info("the audit log can be written again")
+	}
+}
+
+// Ready returns nil if entries can be appended as far as is known, or why not: an
+// error of kind LogUnavailable. It does not block.
+func (l *Log) Ready() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return unavailable(errClosed)
+	case l.why != nil:
+		return unavailable(l.why)
+	}
+	return nil
+}
+
+var errClosed = errors.New("the audit log is closed")
+
+// unavailable gives an error the kind of a log that cannot be written.
+func unavailable(err error) error {
+	return &fault.Error{Kind: fault.LogUnavailable, RetryAfter: retryAfter, Err: err}
+}
+
+// Append puts an entry on record and returns its index. When it returns without
+// error the entry is on disk, fsynced, and part of the log for good: a checkpoint
+// that holds it follows. When it returns with one the entry may have come on
+// record or not, and nothing that it speaks of may be released.
+//
+// It blocks for about three milliseconds on an idle disk, and obeys the context.
+// The nonce is drawn here. Errors are of kind LogUnavailable, of the context, or of
+// kind Internal for an entry that has no form.
+func (l *Log) Append(ctx context.Context, e Entry) (uint64, error) {
+	_, _ = rand.Read(e.Nonce[:]) // never errs
+	line, err := e.Encode()
+	if err != nil {
+		return 0, fault.New(fault.Internal, "recording: %w", err)
+	}
+	s, err := l.begin()
+	if err != nil {
+		return 0, err
+	}
+	before := l.size.Load()
+	done := make(chan appended, 1)
+	go func() {
+		defer func() { <-l.waiting }()
+		done <- s.append(context.WithoutCancel(ctx), line)
+	}()
+	select {
+	case <-ctx.Done():
+		return 0, fmt.Errorf("recording: %w", ctx.Err())
+	case r := <-done:
+		return l.end(r, before)
+	}
+}
+
+// begin admits an append, which must take itself out of l.waiting when it is over.
+func (l *Log) begin() (*store, error) {
+	l.mu.Lock()
+	s, why, closed := l.store, l.why, l.closed
+	if !closed && s != nil {
+		select {
+		case l.waiting <- struct{}{}:
+		default:
+			l.mu.Unlock()
+			return nil, unavailable(errors.New("recording: too many entries wait for the disk"))
+		}
+	}
+	l.mu.Unlock()
+	switch {
+	case closed:
+		return nil, unavailable(errClosed)
+	case s == nil:
+		return nil, unavailable(why)
+	}
+	// Tessera would panic over what this finds.
+	if err := s.usable(); err != nil {
+		<-l.waiting
+		l.fail(err)
+		return nil, unavailable(fmt.Errorf("recording: %w", err))
+	}
+	return s, nil
+}
+
+// appended is the outcome of an append.
+type appended struct {
+	index uint64
+	err   error
+}
+
+// end judges the outcome of an append that began when the log had so many entries.
+func (l *Log) end(r appended, before uint64) (uint64, error) {
+	if r.err == nil && r.index < before {
+		r.err = fmt.Errorf("entry %d was assigned anew, of %d: the log was replaced", r.index, before)
+	}
+	if r.err != nil {
+		l.fail(r.err)
+		return 0, unavailable(fmt.Errorf("recording: %w", r.err))
+	}
+	for size := l.size.Load(); size <= r.index && !l.size.CompareAndSwap(size, r.index+1); {
+		size = l.size.Load()
+	}
+	if _, why := l.current(); why != nil {
+		l.mend()
+	}
+	return r.index, nil
+}
+
+// Size returns how many entries are integrated now, published in a checkpoint or
+// not yet.
+func (l *Log) Size(ctx context.Context) (uint64, error) {
+	s, why := l.current()
+	if s == nil {
+		return 0, unavailable(why)
+	}
+	size, err := s.reader.IntegratedSize(ctx)
+	if err != nil {
+		return 0, unavailable(fmt.Errorf("reading the log's size: %w", err))
+	}
+	return size, nil
+}
+
+// Source returns the log for reading.
+func (l *Log) Source() Source { return Dir(l.config.Dir) }
+
+// Close waits until nothing is being appended any more and the last checkpoint is
+// published, as long as the context allows, and closes the log. The error tells
+// what was not waited for; the log is closed all the same, and entries whose
+// Append returned are on disk in any case.
+func (l *Log) Close(ctx context.Context) error {
+	l.mu.Lock()
+	s, closed := l.store, l.closed
+	l.closed = true
+	l.mu.Unlock()
+	if closed {
+		return nil
+	}
+	l.stop()
+	l.watcher.Wait()
+	if s == nil {
+		s, _ = l.current() // the watcher may have opened it last
+	}
+	if s == nil {
+		return nil
+	}
+	for range maxWaiting {
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("closing the audit log: %w", ctx.Err()), s.abandon())
+		case l.waiting <- struct{}{}:
+		}
+	}
+	return s.close(ctx)
+}
+
+// passing reports whether an error is of the machine's state, which can change,
+// rather than of what is in the files.
+func passing(err error) bool {
+	_, path := errors.AsType[*fs.PathError](err)
+	_, machine := errors.AsType[machineError](err)
+	return path || machine || errors.Is(err, ErrNoLog)
+}
+
+// options are Tessera's for this log.
+func options(keys []Key, witnesses tessera.WitnessGroup) (*tessera.AppendOptions, error) {
+	signers, err := signersOf(keys)
+	if err != nil {
+		return nil, err
+	}
+	return tessera.NewAppendOptions().
+		WithCheckpointSigner(signers[0], signers[1:]...).
+		WithBatching(batchSize, batchAge).
+		WithCheckpointInterval(checkpointInterval).
+		WithCheckpointRepublishInterval(0).
+		WithGarbageCollectionInterval(sweepInterval).
+		WithWitnesses(witnesses, nil), nil
+}
