@@ -2,6 +2,7 @@ package xades
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"unicode/utf8"
 )
@@ -15,6 +16,7 @@ import (
 // is somebody's content.
 type canon struct {
 	out        []byte
+	copied     span // of the source, to be written after out: tags and texts that follow each other there
 	keepBlanks bool // drop nothing, as plain canonical XML
 	differs    difference
 
@@ -57,7 +59,7 @@ var differences = []struct {
 // boundary ends the text node being written; every token but text and CDATA is
 // one.
 func (c *canon) boundary() {
-	if !c.inked && !c.keepBlanks && c.nodeAt < len(c.out) {
+	if !c.inked && !c.keepBlanks && c.nodeAt < c.size() { // nothing of it was copied
 		c.out = c.out[:c.nodeAt]
 		c.differs |= blankKept
 	}
@@ -69,25 +71,71 @@ func (c *canon) boundary() {
 
 // begin makes a new text node start here.
 func (c *canon) begin() {
-	c.nodeAt, c.inked, c.literalGone, c.sectioned = len(c.out), false, false, false
+	c.nodeAt, c.inked, c.literalGone, c.sectioned = c.size(), false, false, false
+}
+
+// size is how many bytes have been written.
+func (c *canon) size() int { return len(c.out) + int(c.copied.to-c.copied.from) }
+
+// copy writes a part of the source as it stands. Parts that follow each other
+// there are copied together.
+func (c *canon) copy(s *xmlScanner, part span) {
+	if part.from != c.copied.to {
+		c.flush(s)
+		c.copied.from = part.from
+	}
+	c.copied.to = part.to
+}
+
+// flush makes out whole.
+func (c *canon) flush(s *xmlScanner) {
+	c.out = append(c.out, s.text(c.copied)...)
+	c.copied.from = c.copied.to
 }
 
 // start writes the scanner's start tag. As an apex it declares every namespace
-// in scope, so that what follows stands by itself.
-func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
-	outer := s.open[len(s.open)-1].mark
-	if s.open[len(s.open)-1].preserves {
+// in scope, so that what follows stands by itself. The version, if there is one,
+// becomes the value of listVersionID.
+func (c *canon) start(s *xmlScanner, apex bool, version string) {
+	if s.innermost().preserves {
 		c.differs |= spacePreserved
 	}
+	if s.apart {
+		c.emptyXML(s)
+	}
+	if s.exact && !apex && version == "" && s.inOrder() {
+		c.copy(s, s.tag)
+		return
+	}
+	c.flush(s)
+	c.write(s, apex, version)
+}
+
+func (c *canon) emptyXML(s *xmlScanner) {
 	for i := range s.attrs {
-		if a := &s.attrs[i]; len(a.raw) == 0 && string(a.name.prefix()) == "xml" {
+		if a := &s.attrs[i]; a.raw.from == a.raw.to && string(s.prefix(a.name)) == "xml" {
 			c.differs |= emptyXML
 		}
 	}
-	if s.tag != nil && !apex && override == nil && inOrder(s.attrs) {
-		c.out = append(c.out, s.tag...)
-		return
+}
+
+// inOrder tells whether the attributes, none of them a declaration, stand in the
+// order of canonical XML.
+func (s *xmlScanner) inOrder() bool {
+	if len(s.attrs) < 2 && !s.apart {
+		return true
 	}
+	for i := range s.attrs {
+		if s.attrs[i].declares || i > 0 && s.byNamespaceThenName(&s.attrs[i-1], &s.attrs[i]) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// write writes a start tag that does not stand in the source as it must here.
+func (c *canon) write(s *xmlScanner, apex bool, version string) {
+	outer := int(s.innermost().mark)
 	c.declares, c.plainly = c.declares[:0], c.plainly[:0]
 	for i := range s.attrs {
 		a := &s.attrs[i]
@@ -99,60 +147,58 @@ func (c *canon) start(s *xmlScanner, apex bool, override *attribute) {
 		}
 	}
 	c.out = append(c.out, '<')
-	c.out = append(c.out, s.name.full...)
+	c.out = append(c.out, s.text(s.name.span)...)
 	if apex {
 		c.scope(&s.ns)
 	} else {
-		slices.SortFunc(c.declares, func(a, b *attribute) int { return bytes.Compare(a.declared(), b.declared()) })
+		slices.SortFunc(c.declares, func(a, b *attribute) int { return bytes.Compare(s.declared(a), s.declared(b)) })
 		for _, a := range c.declares {
-			c.declare(a.declared(), a.uri)
+			c.declare(s.declared(a), s.ns.uri(a.space))
 		}
 	}
-	if override != nil {
-		c.plainly = append(slices.DeleteFunc(c.plainly, func(a *attribute) bool { return sameAttribute(a, override) }), override)
-	}
-	slices.SortFunc(c.plainly, byNamespaceThenName)
-	for _, a := range c.plainly {
-		c.attribute(a)
-	}
+	slices.SortFunc(c.plainly, s.byNamespaceThenName)
+	c.attributes(s, version)
 	c.out = append(c.out, '>')
 }
 
-// inOrder tells whether attributes, none of them a declaration, stand in the order
-// of canonical XML.
-func inOrder(attrs []attribute) bool {
-	for i := range attrs {
-		if attrs[i].declares || i > 0 && byNamespaceThenName(&attrs[i-1], &attrs[i]) > 0 {
-			return false
+// attributes writes those in plainly, with listVersionID, if a version is given,
+// where its name puts it.
+func (c *canon) attributes(s *xmlScanner, version string) {
+	for _, a := range c.plainly {
+		order := -1
+		if version != "" {
+			order = cmp.Or(bytes.Compare(s.ns.uri(a.space), nil), bytes.Compare(s.local(a.name), []byte(versionAttribute)))
+		}
+		if order >= 0 {
+			c.version(version)
+			version = ""
+		}
+		if order != 0 {
+			c.attribute(s, a)
 		}
 	}
-	return true
+	if version != "" {
+		c.version(version)
+	}
 }
 
 // superfluous tells whether the parent says the same as this declaration.
 func superfluous(s *xmlScanner, outer int, a *attribute) bool {
-	if string(a.declared()) == "xml" {
+	if string(s.declared(a)) == "xml" {
 		return true
 	}
-	uri, ok := s.ns.lookupBelow(outer, a.declared())
-	return ok && bytes.Equal(uri, a.uri)
-}
-
-func byNamespaceThenName(a, b *attribute) int {
-	if order := bytes.Compare(a.uri, b.uri); order != 0 {
-		return order
-	}
-	return bytes.Compare(a.name.local(), b.name.local())
+	space, ok := s.ns.lookupBelow(outer, s.declared(a))
+	return ok && bytes.Equal(s.ns.uri(space), s.ns.uri(a.space))
 }
 
 // scope declares all that is in scope, each prefix once.
 func (c *canon) scope(ns *namespaces) {
 	visible := make([]binding, 0, len(ns.bound))
 	for _, b := range ns.bound {
-		uri, _ := ns.lookup(b.prefix)
+		space, _ := ns.lookup(b.prefix)
 		seen := slices.ContainsFunc(visible, func(v binding) bool { return bytes.Equal(v.prefix, b.prefix) })
-		if !seen && len(uri) > 0 && string(b.prefix) != "xml" {
-			visible = append(visible, binding{b.prefix, uri})
+		if !seen && len(ns.uri(space)) > 0 && string(b.prefix) != "xml" {
+			visible = append(visible, ns.bound[space])
 		}
 	}
 	slices.SortFunc(visible, func(a, b binding) int { return bytes.Compare(a.prefix, b.prefix) })
@@ -172,29 +218,39 @@ func (c *canon) declare(prefix, uri []byte) {
 	c.out = append(c.out, '"')
 }
 
-func (c *canon) attribute(a *attribute) {
+func (c *canon) attribute(s *xmlScanner, a *attribute) {
+	raw := s.text(a.raw)
 	c.out = append(c.out, ' ')
-	c.out = append(c.out, a.name.full...)
+	c.out = append(c.out, s.text(a.name.span)...)
 	c.out = append(c.out, '=', '"')
 	if a.plain {
-		c.out = append(c.out, a.raw...)
+		c.out = append(c.out, raw...)
 	} else {
-		if bytes.ContainsAny(a.raw, "\t\r\n") {
+		if bytes.ContainsAny(raw, "\t\r\n") {
 			c.differs |= attributeLine
 		}
-		c.out = appendAttribute(c.out, attributeValue(nil, a.raw))
+		c.out = appendAttribute(c.out, attributeValue(nil, raw))
 	}
 	c.out = append(c.out, '"')
 }
 
+func (c *canon) version(version string) {
+	c.out = append(c.out, " "+versionAttribute+`="`...)
+	c.out = append(append(c.out, version...), '"')
+}
+
 // end writes the scanner's end tag.
 func (c *canon) end(s *xmlScanner) {
-	if s.tag != nil {
-		c.out = append(c.out, s.tag...)
+	if s.exact {
+		c.copy(s, s.tag)
 		return
 	}
-	c.out = append(append(append(c.out, "</"...), s.name.full...), '>')
+	c.flush(s)
+	c.out = append(append(append(c.out, "</"...), s.text(s.name.span)...), '>')
 }
+
+// leaf writes what is in an element that is a leaf, and its end tag.
+func (c *canon) leaf(s *xmlScanner) { c.copy(s, span{s.raw.from, s.tag.to}) }
 
 // text writes a literal run.
 func (c *canon) text(s *xmlScanner) {
@@ -203,21 +259,23 @@ func (c *canon) text(s *xmlScanner) {
 		c.literalGone = true
 		return
 	case s.plain:
-		c.out = append(c.out, s.raw...)
+		c.copy(s, s.raw)
 		c.inked = true
 		return
 	}
-	for i := 0; i < len(s.raw); {
-		if s.raw[i] == '&' {
-			size := 1 + bytes.IndexByte(s.raw[i:], ';')
-			r, _ := referenced(s.raw[i+1 : i+size-1])
+	c.flush(s)
+	raw := s.text(s.raw)
+	for i := 0; i < len(raw); {
+		if raw[i] == '&' {
+			size := 1 + bytes.IndexByte(raw[i:], ';')
+			r, _ := referenced(raw[i+1 : i+size-1])
 			c.out = appendTextRune(c.out, r)
 			c.inked = c.inked || r >= utf8.RuneSelf || !blank(byte(r))
 			i += size
 			continue
 		}
-		c.inked = c.inked || !blank(s.raw[i])
-		i += c.literal(s.raw[i:])
+		c.inked = c.inked || !blank(raw[i])
+		i += c.literal(raw[i:])
 	}
 }
 
@@ -225,13 +283,15 @@ func (c *canon) text(s *xmlScanner) {
 func (c *canon) cdata(s *xmlScanner) {
 	c.inked = c.inked || s.inked
 	c.sectioned = true
-	for i := 0; i < len(s.raw); {
-		if s.raw[i] == '&' {
+	c.flush(s)
+	raw := s.text(s.raw)
+	for i := 0; i < len(raw); {
+		if raw[i] == '&' {
 			c.out = append(c.out, "&amp;"...)
 			i++
 			continue
 		}
-		i += c.literal(s.raw[i:])
+		i += c.literal(raw[i:])
 	}
 }
 
@@ -258,15 +318,16 @@ func (c *canon) literal(text []byte) int {
 // instruction writes a processing instruction; outside the root a line feed
 // stands between it and the root.
 func (c *canon) instruction(s *xmlScanner) {
+	c.flush(s)
 	outside := len(s.open) == 0
 	if outside && s.rootSeen {
 		c.out = append(c.out, '\n')
 	}
 	c.out = append(c.out, "<?"...)
-	c.out = append(c.out, s.name.full...)
-	if len(s.raw) > 0 {
+	c.out = append(c.out, s.text(s.name.span)...)
+	if raw := s.text(s.raw); len(raw) > 0 {
 		c.out = append(c.out, ' ')
-		normal := bytes.ReplaceAll(s.raw, []byte("\r\n"), []byte("\n"))
+		normal := bytes.ReplaceAll(raw, []byte("\r\n"), []byte("\n"))
 		c.out = append(c.out, bytes.ReplaceAll(normal, []byte("\r"), []byte("\n"))...)
 	}
 	c.out = append(c.out, "?>"...)

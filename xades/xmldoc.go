@@ -1,10 +1,8 @@
 package xades
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
-	"unicode/utf8"
 )
 
 const (
@@ -49,26 +47,6 @@ type xmlBlock struct {
 	canonical  []byte
 }
 
-// role says what an element is, by its path from the root.
-type role uint8
-
-const (
-	roleNone role = iota
-	roleRoot
-	roleNumber
-	roleTypeCode
-	roleIssueDate
-	roleIssueTime
-	roleSupplier
-	roleCustomer
-	roleSupplierParty
-	roleCustomerParty
-	roleSupplierIdentification
-	roleCustomerIdentification
-	roleSupplierID
-	roleCustomerID
-)
-
 // xmlReader drives the scanner over a document and writes its two outputs: the
 // kept canonical form, and the blocks left out.
 type xmlReader struct {
@@ -95,7 +73,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &xmlReader{scanner: xmlScanner{src: source}, options: options}
+	r := &xmlReader{scanner: xmlScanner{src: source, passBlanks: !options.keepBlanks}, options: options}
 	r.doc.supplierAt = -1
 	r.kept.keepBlanks = options.keepBlanks
 	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
@@ -110,11 +88,12 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 		if err := r.token(); err != nil {
 			return nil, err
 		}
-		if len(r.block.out)+len(r.outer.out) > maxBlocks {
+		if r.block.size()+len(r.outer.out) > maxBlocks {
 			return nil, r.scanner.fault(r.scanner.pos, "UBLExtensions and cac:Signature of over %d bytes; a signature has some 6,000", maxBlocks)
 		}
 	}
 	r.kept.boundary()
+	r.kept.flush(&r.scanner)
 	r.doc.canonical, r.doc.differs = r.kept.out, r.kept.differs
 	return &r.doc, nil
 }
@@ -136,6 +115,7 @@ func (r *xmlReader) current() *canon {
 
 func (r *xmlReader) token() error {
 	c, s := r.current(), &r.scanner
+	c.literalGone = c.literalGone || s.passed
 	switch s.kind {
 	case tokText:
 		if len(s.open) > 0 {
@@ -179,18 +159,19 @@ func (r *xmlReader) start() error {
 	}
 	if r.blockAt == 0 && r.opensBlock() {
 		r.blockAt = depth
-		r.begunAt = len(r.block.out)
+		r.begunAt = r.block.size()
 		if r.block.out == nil {
 			r.block.out = make([]byte, 0, min(usualBlocks, len(s.src)))
 		}
-		r.block.start(s, true, nil)
+		r.block.start(s, true, "")
 		r.roles = append(r.roles, roleNone)
 		return nil
 	}
 	if r.blockAt > 0 {
-		r.block.start(s, false, nil)
-		if r.propsAt == 0 && string(s.name.local()) == "SignedProperties" && string(s.uri) == nsXAdES {
+		r.block.start(s, false, "")
+		if r.propsAt == 0 && s.ns.known(s.space) == xadesVocabulary && string(s.local(s.name)) == "SignedProperties" {
 			r.propsAt = depth
+			s.passBlanks = false // they may be preserved there
 			r.outer.begin(len(s.src))
 		}
 		r.outer.start(s, r.propsAt > 0)
@@ -198,28 +179,34 @@ func (r *xmlReader) start() error {
 		return nil
 	}
 	is := r.role()
-	r.roles = append(r.roles, is)
 	if is == roleSupplier && r.doc.supplierAt < 0 {
-		r.doc.supplierAt = len(r.kept.out)
+		r.doc.supplierAt = r.kept.size()
 	}
-	r.kept.start(s, false, r.override(is))
+	r.kept.start(s, false, r.noted(is))
 	if depth == 1 {
-		r.doc.rootEnd = len(r.kept.out)
+		r.doc.rootEnd = r.kept.size()
 	}
-	r.valueAt = len(r.kept.out)
+	if s.leaf() {
+		r.value(is, s.text(s.raw))
+		r.kept.leaf(s)
+		r.valueAt = -1 // its parent has an element in it: no value
+		return nil
+	}
+	r.roles = append(r.roles, is)
+	r.valueAt = r.kept.size()
 	return nil
 }
 
 // root refuses what is no MyInvois document, which always has the root Invoice.
 func (r *xmlReader) root() error {
 	s := &r.scanner
-	if string(s.name.local()) != "Invoice" || string(s.uri) != nsInvoice {
+	if string(s.local(s.name)) != "Invoice" || s.ns.known(s.space) != invoiceVocabulary {
 		return fmt.Errorf("%w: its root is <%s> in namespace %q; MyInvois documents of every type have the root Invoice in %s",
-			ErrMalformed, s.name.full, s.uri, nsInvoice)
+			ErrMalformed, s.text(s.name.span), s.ns.uri(s.space), nsInvoice)
 	}
 	cac, _ := s.ns.lookup([]byte("cac"))
 	cbc, _ := s.ns.lookup([]byte("cbc"))
-	r.doc.bindsCAC, r.doc.bindsCBC = string(cac) == nsCAC, string(cbc) == nsCBC
+	r.doc.bindsCAC, r.doc.bindsCBC = s.ns.known(cac) == cacVocabulary, s.ns.known(cbc) == cbcVocabulary
 	return nil
 }
 
@@ -228,16 +215,16 @@ func (r *xmlReader) root() error {
 // signature-creation, step 2, which removes by name at any depth).
 func (r *xmlReader) opensBlock() bool {
 	s := &r.scanner
-	local, extensions := s.name.local(), false
+	local, extensions := s.local(s.name), false
 	switch string(local) {
 	case "UBLExtensions":
 		extensions = true
-		if string(s.uri) != nsExt {
+		if s.ns.known(s.space) != extVocabulary {
 			r.stray()
 			return false
 		}
 	case "Signature":
-		if string(s.uri) != nsCAC {
+		if s.ns.known(s.space) != cacVocabulary {
 			r.stray()
 			return false
 		}
@@ -247,13 +234,13 @@ func (r *xmlReader) opensBlock() bool {
 	if len(s.open) == 1 {
 		return false
 	}
-	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2, at: len(r.kept.out)})
+	r.doc.blocks = append(r.doc.blocks, xmlBlock{extensions: extensions, atRoot: len(s.open) == 2, at: r.kept.size()})
 	return true
 }
 
 // stray notes the name of the element that starts.
 func (r *xmlReader) stray() {
-	name := r.scanner.name.full
+	name := r.scanner.text(r.scanner.name.span)
 	if len(r.doc.strays) < maxNamed && !slices.Contains(r.doc.strays, string(name)) {
 		r.doc.strays = append(r.doc.strays, string(name))
 	}
@@ -265,7 +252,12 @@ func (r *xmlReader) end() {
 	is := r.roles[len(r.roles)-1]
 	r.roles = r.roles[:len(r.roles)-1]
 	if r.blockAt == 0 {
-		r.value(is)
+		var text []byte
+		if r.valueAt >= 0 && is != roleNone {
+			r.kept.flush(s)
+			text = r.kept.out[r.valueAt:]
+		}
+		r.value(is, text)
 		r.kept.end(s)
 		r.valueAt = -1 // its parent has an element in it: no value
 		return
@@ -273,151 +265,13 @@ func (r *xmlReader) end() {
 	r.block.end(s)
 	r.outer.end(s, r.propsAt > 0)
 	if depth == r.propsAt {
-		r.propsAt = 0
+		r.propsAt, s.passBlanks = 0, !r.options.keepBlanks
 		r.doc.props = append(r.doc.props, r.outer.out[r.outer.begunAt:])
 	}
 	if depth == r.blockAt {
+		r.block.flush(s)
 		r.doc.blocks[len(r.doc.blocks)-1].canonical = r.block.out[r.begunAt:]
 		r.blockAt = 0
-	}
-}
-
-// role tells what the element that starts is.
-func (r *xmlReader) role() role {
-	s := &r.scanner
-	if len(r.roles) == 0 {
-		return roleRoot
-	}
-	parent := r.roles[len(r.roles)-1]
-	if parent == roleNone {
-		return roleNone
-	}
-	local := string(s.name.local())
-	switch string(s.uri) {
-	case nsCBC:
-		return basicRole(parent, local)
-	case nsCAC:
-		return aggregateRole(parent, local)
-	}
-	return roleNone
-}
-
-func basicRole(parent role, local string) role {
-	switch {
-	case parent == roleRoot && local == "ID":
-		return roleNumber
-	case parent == roleRoot && local == "InvoiceTypeCode":
-		return roleTypeCode
-	case parent == roleRoot && local == "IssueDate":
-		return roleIssueDate
-	case parent == roleRoot && local == "IssueTime":
-		return roleIssueTime
-	case parent == roleSupplierIdentification && local == "ID":
-		return roleSupplierID
-	case parent == roleCustomerIdentification && local == "ID":
-		return roleCustomerID
-	}
-	return roleNone
-}
-
-func aggregateRole(parent role, local string) role {
-	switch {
-	case parent == roleRoot && local == "AccountingSupplierParty":
-		return roleSupplier
-	case parent == roleRoot && local == "AccountingCustomerParty":
-		return roleCustomer
-	case parent == roleSupplier && local == "Party":
-		return roleSupplierParty
-	case parent == roleCustomer && local == "Party":
-		return roleCustomerParty
-	case parent == roleSupplierParty && local == "PartyIdentification":
-		return roleSupplierIdentification
-	case parent == roleCustomerParty && local == "PartyIdentification":
-		return roleCustomerIdentification
-	}
-	return roleNone
-}
-
-// override notes the attributes that matter of an element with a role, and
-// gives the one to write instead of the document's own.
-func (r *xmlReader) override(is role) *attribute {
-	switch is {
-	case roleTypeCode:
-		r.doc.header.version = r.attr("listVersionID")
-		if r.options.setVersion != "" {
-			r.doc.header.version = r.options.setVersion
-			return &attribute{name: qname{full: []byte("listVersionID")}, raw: []byte(r.options.setVersion), plain: true}
-		}
-	case roleSupplierID, roleCustomerID:
-		r.scheme = r.attr("schemeID")
-	}
-	return nil
-}
-
-// attr gives the value of an attribute without a namespace, "" if it is absent.
-func (r *xmlReader) attr(name string) string {
-	for i := range r.scanner.attrs {
-		if a := &r.scanner.attrs[i]; !a.declares && string(a.name.full) == name {
-			return string(a.value())
-		}
-	}
-	return ""
-}
-
-// value takes what an element with a role contains.
-func (r *xmlReader) value(is role) {
-	if is == roleNone || is == roleRoot {
-		return
-	}
-	text := ""
-	if r.valueAt >= 0 {
-		text = trimBlanks(unescape(r.kept.out[r.valueAt:]))
-	}
-	h := &r.doc.header
-	switch is {
-	case roleSupplierID:
-		h.supplier.identify(r.scheme, text)
-		return
-	case roleCustomerID:
-		h.customer.identify(r.scheme, text)
-		return
-	case roleSupplierIdentification, roleCustomerIdentification:
-		return
-	}
-	if r.found[is]++; r.found[is] > 1 {
-		r.doc.repeated = string(r.scanner.name.full)
-		return
-	}
-	switch is {
-	case roleNumber:
-		h.number = text
-	case roleTypeCode:
-		h.typeCode = text
-	case roleIssueDate:
-		h.issueDate = text
-	case roleIssueTime:
-		h.issueTime = text
-	}
-}
-
-// trimBlanks trims the blanks of XML, and no other space.
-func trimBlanks(text []byte) string { return string(bytes.Trim(text, " \t\r\n")) }
-
-// unescape resolves the references of canonical text and leaves all else alone.
-func unescape(text []byte) []byte {
-	if bytes.IndexByte(text, '&') < 0 {
-		return text
-	}
-	var out []byte
-	for {
-		at := bytes.IndexByte(text, '&')
-		if at < 0 {
-			return append(out, text...)
-		}
-		size := 1 + bytes.IndexByte(text[at:], ';')
-		r, _ := referenced(text[at+1 : at+size-1])
-		out = utf8.AppendRune(append(out, text[:at]...), r)
-		text = text[at+size:]
 	}
 }
 

@@ -23,8 +23,8 @@ type outerXML struct {
 
 // knownNamespace is an entry of XmlTextWriter's stack.
 type knownNamespace struct {
-	binding
-	declared bool // by an attribute of the source
+	prefix, uri []byte
+	declared    bool // by an attribute of the source
 }
 
 // begin makes ready for an element of a document of size bytes.
@@ -45,18 +45,18 @@ func (o *outerXML) start(s *xmlScanner, on bool) {
 	}
 	own := len(o.known)
 	o.marks = append(o.marks, own)
-	o.push(s.name.prefix(), s.uri, false)
-	o.out = append(append(o.out, '<'), s.name.full...)
+	o.push(s.prefix(s.name), s.ns.uri(s.space), false)
+	o.out = append(append(o.out, '<'), s.text(s.name.span)...)
 	for i := range s.attrs {
 		a := &s.attrs[i]
-		prefix := a.name.prefix()
+		prefix := s.prefix(a.name)
 		switch {
 		case a.declares:
-			o.push(a.declared(), a.uri, true)
+			o.push(s.declared(a), s.ns.uri(a.space), true)
 		case a.name.colon > 0 && string(prefix) != "xml":
-			prefix = o.attributePrefix(own, prefix, a.uri)
+			prefix = o.attributePrefix(own, prefix, s.ns.uri(a.space))
 		}
-		o.attribute(prefix, a.name.local(), resolved(nil, a.raw))
+		o.attribute(prefix, s.local(a.name), resolved(nil, s.text(a.raw)))
 	}
 	for _, ofDefault := range []bool{false, true} {
 		for i := len(o.known) - 1; i >= own; i-- {
@@ -79,7 +79,7 @@ func (o *outerXML) push(prefix, uri []byte, declared bool) {
 	case at >= 0 && bytes.Equal(o.known[at].uri, uri):
 		o.known[at].declared = o.known[at].declared || declared
 	case at >= 0 || len(prefix) > 0 || len(uri) > 0:
-		o.known = append(o.known, knownNamespace{binding{prefix, uri}, declared})
+		o.known = append(o.known, knownNamespace{prefix, uri, declared})
 	}
 }
 
@@ -169,15 +169,15 @@ func appendOuter(out []byte, c byte) []byte {
 
 // text writes a run of text, if on: its characters, with the three escapes.
 func (o *outerXML) text(s *xmlScanner, on bool) {
-	if !on || s.kind == tokText && !s.open[len(s.open)-1].preserves && blankToNET(s.raw) {
+	if !on || s.kind == tokText && !s.innermost().preserves && blankToNET(s.text(s.raw)) {
 		return
 	}
 	if s.kind == tokCDATA {
 		o.out = append(o.out, "<![CDATA["...)
-		o.out = append(append(o.out, s.raw...), "]]>"...)
+		o.out = append(append(o.out, s.text(s.raw)...), "]]>"...)
 		return
 	}
-	for _, c := range resolved(nil, s.raw) {
+	for _, c := range resolved(nil, s.text(s.raw)) {
 		o.out = appendOuter(o.out, c)
 	}
 }
@@ -209,7 +209,7 @@ func (o *outerXML) end(s *xmlScanner, on bool) {
 		return
 	}
 	if !o.closed {
-		o.out = append(append(append(o.out, "</"...), s.name.full...), '>')
+		o.out = append(append(append(o.out, "</"...), s.text(s.name.span)...), '>')
 	}
 	o.closed = false
 	last := len(o.marks) - 1
@@ -220,13 +220,13 @@ func (o *outerXML) end(s *xmlScanner, on bool) {
 // comment and instruction write theirs as they stand, if on.
 func (o *outerXML) comment(s *xmlScanner, on bool) {
 	if on {
-		o.out = append(append(append(o.out, "<!--"...), s.raw...), "-->"...)
+		o.out = append(append(append(o.out, "<!--"...), s.text(s.raw)...), "-->"...)
 	}
 }
 
 func (o *outerXML) instruction(s *xmlScanner, on bool) {
 	if on {
-		o.out = append(append(append(o.out, "<?"...), s.name.full...), ' ')
-		o.out = append(append(o.out, s.raw...), "?>"...)
+		o.out = append(append(append(o.out, "<?"...), s.text(s.name.span)...), ' ')
+		o.out = append(append(o.out, s.text(s.raw)...), "?>"...)
 	}
 }

@@ -50,10 +50,10 @@ func (s *xmlScanner) instruction() error {
 		return err
 	}
 	switch {
-	case string(name.full) == "xml" && s.pos == 0:
+	case string(s.text(name.span)) == "xml" && s.pos == 0:
 		err = s.xmlDecl(s.src[:end])
 		s.kind = tokDeclaration
-	case strings.EqualFold(string(name.full), "xml"):
+	case strings.EqualFold(string(s.text(name.span)), "xml"):
 		return s.fault(s.pos, "<?xml stands at the very beginning of a document or nowhere")
 	case name.colon > 0:
 		return s.fault(s.pos, "a processing instruction with a colon in its name")
@@ -61,7 +61,7 @@ func (s *xmlScanner) instruction() error {
 		return s.fault(i, "a blank is missing after the processing instruction's name")
 	default:
 		err = s.chars(i, end-2)
-		s.kind, s.name, s.raw = tokPI, name, s.src[s.skipBlanks(i):end-2]
+		s.kind, s.name, s.raw = tokPI, name, spanOf(s.skipBlanks(i), end-2)
 	}
 	s.pos = end
 	return err

@@ -28,63 +28,50 @@ const (
 	tokDeclaration           // the XML declaration
 )
 
+// span is a part of the document by its offsets. Tokens have no pointers, so that
+// the garbage collector has no work with them. [MaxInput] is far below what a span
+// can tell.
+type span struct{ from, to int32 }
+
+func spanOf(from, to int) span { return span{int32(from), int32(to)} }
+
 // qname is a qualified name as it stands in the document.
 type qname struct {
-	full  []byte
-	colon int // length of the prefix; 0 where there is none
-}
-
-func (n qname) prefix() []byte { return n.full[:n.colon] }
-
-func (n qname) local() []byte {
-	if n.colon == 0 {
-		return n.full
-	}
-	return n.full[n.colon+1:]
+	span
+	colon int32 // length of the prefix; 0 where there is none
 }
 
 // attribute is one attribute of a start tag. A namespace declaration has
 // declares set; its prefix is then what it declares.
 type attribute struct {
 	name     qname
-	raw      []byte // between the quotes, as it stands
-	plain    bool   // raw is its own value and its own canonical form
+	raw      span // between the quotes, as it stands
+	plain    bool // raw is its own value and its own canonical form
 	declares bool
-	uri      []byte // the name's namespace; for a declaration, the one declared
-}
-
-// value is the attribute's value, normalized.
-func (a *attribute) value() []byte {
-	if a.plain {
-		return a.raw
-	}
-	return attributeValue(nil, a.raw)
-}
-
-func (a *attribute) declared() []byte { // the prefix that a declaration binds
-	if a.name.colon == 0 {
-		return nil
-	}
-	return a.name.local()
+	space    int32 // the name's namespace; for a declaration, the one declared
 }
 
 // xmlScanner reads a document token by token. It is strict: what it lets pass
 // is well-formed XML 1.0 with namespaces, in UTF-8, without a DOCTYPE, within
-// the bounds above. Slices in its tokens point into the document and are valid
-// as long as that; attrs is valid until the next token.
+// the bounds above. What a token says is valid until the next one.
 type xmlScanner struct {
 	src []byte
 	pos int
 
 	kind       tokenKind
 	name       qname
-	uri        []byte // namespace of the element that starts or ends
+	space      int32 // namespace of the element that starts
 	attrs      []attribute
+	apart      bool // one of attrs has a prefix or is a declaration
 	selfClosed bool
-	tag        []byte // the tag, if it stands as canonical XML would have it but for the order of attributes
-	raw        []byte
+	exact      bool // tag stands as canonical XML would have it but for the order of attributes
+	tag        span // tokStart, tokEnd: all of it; empty for the end of what is self-closed
+	raw        span
 	plain      bool // tokText: raw is its own canonical form
 	inked      bool // tokText, tokCDATA: raw has a character that is no literal blank
+
+	passBlanks bool // blanks between tags are no token
+	passed     bool // there were some before this token
 
 	open      []openElement
 	ns        namespaces
@@ -95,9 +82,35 @@ type xmlScanner struct {
 
 type openElement struct {
 	name      qname
-	uri       []byte
-	mark      int  // declarations in scope outside it
-	preserves bool // xml:space="preserve" is in force
+	mark      int32 // declarations in scope outside it
+	preserves bool  // xml:space="preserve" is in force
+}
+
+func (s *xmlScanner) text(of span) []byte { return s.src[of.from:of.to] }
+
+func (s *xmlScanner) prefix(n qname) []byte { return s.src[n.from : n.from+n.colon] }
+
+func (s *xmlScanner) local(n qname) []byte {
+	if n.colon == 0 {
+		return s.src[n.from:n.to]
+	}
+	return s.src[n.from+n.colon+1 : n.to]
+}
+
+// value is an attribute's value, normalized.
+func (s *xmlScanner) value(a *attribute) []byte {
+	if a.plain {
+		return s.text(a.raw)
+	}
+	return attributeValue(nil, s.text(a.raw))
+}
+
+// declared is the prefix that a declaration binds.
+func (s *xmlScanner) declared(a *attribute) []byte {
+	if a.name.colon == 0 {
+		return nil
+	}
+	return s.local(a.name)
 }
 
 // syntaxError is a fault in the document at the scanner's position.
@@ -117,15 +130,18 @@ func position(src []byte, at int) string {
 func (s *xmlScanner) next() error {
 	if s.endFollow {
 		s.endFollow = false
-		s.kind, s.tag = tokEnd, nil
+		s.kind, s.exact, s.tag = tokEnd, false, span{}
 		s.close()
 		return nil
 	}
+	s.passed = false
+	if s.pos < len(s.src) && s.src[s.pos] != '<' {
+		if !s.passBlanks || !s.pass() {
+			return s.run()
+		}
+	}
 	if s.pos >= len(s.src) {
 		return s.end()
-	}
-	if s.src[s.pos] != '<' {
-		return s.text()
 	}
 	if s.pos+1 >= len(s.src) {
 		return s.fault(s.pos, "the document ends within a tag; it is truncated")
@@ -143,7 +159,7 @@ func (s *xmlScanner) next() error {
 
 func (s *xmlScanner) end() error {
 	if len(s.open) > 0 {
-		return s.fault(s.pos, "the document ends within <%s>; it is truncated", s.open[len(s.open)-1].name.full)
+		return s.fault(s.pos, "the document ends within <%s>; it is truncated", s.text(s.innermost().name.span))
 	}
 	if !s.rootSeen {
 		return s.fault(s.pos, "no element in it")
@@ -152,8 +168,23 @@ func (s *xmlScanner) end() error {
 	return nil
 }
 
-// text reads one literal run, up to the next markup.
-func (s *xmlScanner) text() error {
+// pass goes over the blanks before the next tag, if there is nothing but blanks.
+func (s *xmlScanner) pass() bool {
+	src, i := s.src, s.pos
+	for i < len(src) && xmlClass[src[i]]&inBlank != 0 {
+		i = spaces(src, i+1)
+	}
+	if i == len(src) || src[i] != '<' {
+		return false
+	}
+	s.pos, s.passed = i, true
+	return true
+}
+
+func (s *xmlScanner) innermost() *openElement { return &s.open[len(s.open)-1] }
+
+// run reads one literal run, up to the next markup.
+func (s *xmlScanner) run() error {
 	start := s.pos
 	plain := true
 	src, i := s.src, s.pos
@@ -161,14 +192,12 @@ func (s *xmlScanner) text() error {
 		i++
 	}
 	if i < len(src) && src[i] == '<' { // the blanks between two tags
-		s.kind, s.raw, s.pos = tokText, src[start:i], i
+		s.kind, s.raw, s.pos = tokText, spanOf(start, i), i
 		s.plain, s.inked = true, false
 		return nil
 	}
 	for {
-		for i < len(src) && xmlClass[src[i]]&inText != 0 {
-			i++
-		}
+		i = s.plainText(i)
 		if i == len(src) || src[i] == '<' {
 			break
 		}
@@ -197,12 +226,22 @@ func (s *xmlScanner) text() error {
 			i += size
 		}
 	}
-	s.kind, s.raw, s.pos = tokText, src[start:i], i
-	s.plain, s.inked = plain, !allBlank(s.raw)
+	s.kind, s.raw, s.pos = tokText, spanOf(start, i), i
+	s.plain, s.inked = plain, !allBlank(src[start:i])
 	if len(s.open) == 0 && s.inked {
 		return s.fault(start, "text outside the root element")
 	}
 	return nil
+}
+
+// plainText goes over text that is its own canonical form.
+func (s *xmlScanner) plainText(i int) int {
+	src := s.src
+	i = plainText(src, i)
+	for i < len(src) && xmlClass[src[i]]&inText != 0 {
+		i++
+	}
+	return i
 }
 
 // char checks the character at i, which is no plain one, and gives its size.
@@ -306,7 +345,7 @@ func (s *xmlScanner) comment() error {
 	if err := s.chars(body, end-2); err != nil {
 		return err
 	}
-	s.kind, s.raw, s.pos = tokComment, s.src[body:end-2], end+1
+	s.kind, s.raw, s.pos = tokComment, spanOf(body, end-2), end+1
 	return nil
 }
 
@@ -322,8 +361,8 @@ func (s *xmlScanner) cdata() error {
 	if err := s.chars(body, body+stop); err != nil {
 		return err
 	}
-	s.kind, s.raw, s.pos = tokCDATA, s.src[body:body+stop], body+stop+3
-	s.inked = !allBlank(s.raw)
+	s.kind, s.raw, s.pos = tokCDATA, spanOf(body, body+stop), body+stop+3
+	s.inked = !allBlank(s.text(s.raw))
 	return nil
 }
 

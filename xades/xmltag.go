@@ -9,11 +9,37 @@ import (
 
 // qualified reads a qualified name at i and gives the offset after it.
 func (s *xmlScanner) qualified(i int) (name qname, end int, err error) {
+	src, end, colon := s.src, i, 0
+	if end < len(src) && xmlClass[src[end]]&atStart != 0 {
+		end = s.asciiName(end + 1)
+		if end+1 < len(src) && src[end] == ':' && xmlClass[src[end+1]]&atStart != 0 {
+			colon = end - i
+			end = s.asciiName(end + 2)
+		}
+		if end < len(src) && src[end] < utf8.RuneSelf && (src[end] != ':' || colon > 0) && end-i <= maxName {
+			return qname{spanOf(i, end), int32(colon)}, end, nil
+		}
+	}
+	return s.anyName(i)
+}
+
+// asciiName goes over what may stand in a part of a name and is ASCII.
+func (s *xmlScanner) asciiName(i int) int {
+	src := s.src
+	i = letters(src, i)
+	for i < len(src) && xmlClass[src[i]]&inName != 0 {
+		i++
+	}
+	return i
+}
+
+// anyName is qualified, for names of any characters and for what is none.
+func (s *xmlScanner) anyName(i int) (name qname, end int, err error) {
 	if end, err = s.part(i); err != nil {
 		return qname{}, 0, err
 	}
 	if end < len(s.src) && s.src[end] == ':' {
-		name.colon = end - i
+		name.colon = int32(end - i)
 		if end, err = s.part(end + 1); err != nil {
 			return qname{}, 0, err
 		}
@@ -21,7 +47,7 @@ func (s *xmlScanner) qualified(i int) (name qname, end int, err error) {
 	if end-i > maxName {
 		return qname{}, 0, s.fault(i, "a name of over %d bytes", maxName)
 	}
-	name.full = s.src[i:end]
+	name.span = spanOf(i, end)
 	return name, end, nil
 }
 
@@ -72,30 +98,31 @@ func (s *xmlScanner) startTag() error {
 	if err != nil {
 		return err
 	}
-	mark, start := s.ns.mark(), s.pos
-	s.attrs = s.attrs[:0]
-	i, exact, err := s.attributes(i)
-	if err != nil {
+	mark, start := len(s.ns.bound), s.pos
+	s.attrs, s.apart = s.attrs[:0], false
+	exact := true
+	if i < len(s.src) && s.src[i] == '>' {
+		s.selfClosed = false
+		i++
+	} else if i, exact, err = s.attributes(i); err != nil {
 		return err
 	}
 	if err := s.resolve(name); err != nil {
 		return err
 	}
 	s.rootSeen = true
-	s.kind, s.name, s.pos, s.endFollow, s.tag = tokStart, name, i, s.selfClosed, nil
-	if exact {
-		s.tag = s.src[start:i]
-	}
-	s.open = append(s.open, openElement{name: name, uri: s.uri, mark: mark, preserves: s.preserves()})
+	s.kind, s.name, s.endFollow, s.exact, s.tag = tokStart, name, s.selfClosed, exact, spanOf(start, i)
+	s.open = append(s.open, openElement{name: name, mark: int32(mark), preserves: s.preserves()})
+	s.pos = i
 	return nil
 }
 
 // preserves tells whether xml:space="preserve" is in force in the element that
 // starts (XML 1.0, section 2.10).
 func (s *xmlScanner) preserves() bool {
-	for i := range s.attrs {
-		if a := &s.attrs[i]; string(a.name.full) == "xml:space" {
-			return string(a.value()) == "preserve"
+	for i := 0; s.apart && i < len(s.attrs); i++ {
+		if a := &s.attrs[i]; string(s.text(a.name.span)) == "xml:space" {
+			return string(s.value(a)) == "preserve"
 		}
 	}
 	return len(s.open) > 0 && s.open[len(s.open)-1].preserves
@@ -133,7 +160,7 @@ func (s *xmlScanner) attributes(i int) (end int, exact bool, err error) {
 			return 0, false, err
 		}
 		a := &s.attrs[len(s.attrs)-1]
-		written := len(a.name.full) + len(`=""`) + len(a.raw)
+		written := int(a.name.to-a.name.from) + len(`=""`) + int(a.raw.to-a.raw.from)
 		exact = exact && a.plain && start == before+1 && s.src[before] == ' ' && i == start+written && s.src[i-1] == '"'
 	}
 }
@@ -146,32 +173,35 @@ func (s *xmlScanner) attribute(i int) (int, error) {
 	}
 	i = s.skipBlanks(i)
 	if i >= len(s.src) || s.src[i] != '=' {
-		return 0, s.fault(i, "attribute %s has no value", name.full)
+		return 0, s.fault(i, "attribute %s has no value", s.text(name.span))
 	}
 	i = s.skipBlanks(i + 1)
 	if i >= len(s.src) || s.src[i] != '"' && s.src[i] != '\'' {
-		return 0, s.fault(i, "the value of attribute %s is not quoted", name.full)
+		return 0, s.fault(i, "the value of attribute %s is not quoted", s.text(name.span))
 	}
-	a := attribute{name: name}
-	end, plain, err := s.value(i)
+	end, plain, err := s.quoted(i)
 	if err != nil {
 		return 0, err
 	}
-	a.raw, a.plain = s.src[i+1:end], plain
-	if string(name.full) == "xmlns" || string(name.prefix()) == "xmlns" {
-		if err := s.declare(&a, i); err != nil {
-			return 0, err
+	s.attrs = append(s.attrs, attribute{name: name, raw: spanOf(i+1, end), plain: plain, space: noNamespace})
+	if name.colon > 0 || string(s.text(name.span)) == "xmlns" {
+		s.apart = true
+		if name.colon == 0 || string(s.prefix(name)) == "xmlns" {
+			return end + 1, s.declare(&s.attrs[len(s.attrs)-1], i)
 		}
 	}
-	s.attrs = append(s.attrs, a)
 	return end + 1, nil
 }
 
-// value finds the end of the attribute value whose opening quote stands at i.
-func (s *xmlScanner) value(i int) (end int, plain bool, err error) {
+// quoted finds the end of the attribute value whose opening quote stands at i.
+func (s *xmlScanner) quoted(i int) (end int, plain bool, err error) {
 	quote := s.src[i]
 	plain = true
-	for i++; i < len(s.src); {
+	i++
+	for quote == '"' && i < len(s.src) && xmlClass[s.src[i]]&inValue != 0 {
+		i++
+	}
+	for i < len(s.src) {
 		c := s.src[i]
 		switch {
 		case c == quote:
@@ -202,25 +232,24 @@ func (s *xmlScanner) value(i int) (end int, plain bool, err error) {
 // declare binds the namespace that the attribute at i declares.
 func (s *xmlScanner) declare(a *attribute, i int) error {
 	a.declares = true
-	a.uri = a.value()
-	prefix := a.declared()
+	uri, prefix := s.value(a), s.declared(a)
 	switch {
 	case string(prefix) == "xmlns":
 		return s.fault(i, "the prefix xmlns is reserved")
-	case string(prefix) == "xml" != (string(a.uri) == nsXML):
+	case string(prefix) == "xml" != (string(uri) == nsXML):
 		return s.fault(i, "the prefix xml and the namespace %s belong to each other only", nsXML)
-	case string(a.uri) == nsXMLNS:
+	case string(uri) == nsXMLNS:
 		return s.fault(i, "the namespace %s is reserved", nsXMLNS)
-	case len(prefix) > 0 && len(a.uri) == 0:
+	case len(prefix) > 0 && len(uri) == 0:
 		return s.fault(i, "xmlns:%s=\"\" undeclares a prefix, which XML 1.0 does not know", prefix)
-	case len(a.uri) > maxName:
+	case len(uri) > maxName:
 		return s.fault(i, "a namespace URI of over %d bytes", maxName)
-	case len(a.uri) > 0 && !absolute(a.uri):
-		return s.fault(i, "namespace %q is a relative URI, which canonical XML refuses", a.uri)
-	case s.ns.mark() >= maxNamespaces:
+	case len(uri) > 0 && !absolute(uri):
+		return s.fault(i, "namespace %q is a relative URI, which canonical XML refuses", uri)
+	case len(s.ns.bound) >= maxNamespaces:
 		return s.fault(i, "over %d namespace declarations in scope", maxNamespaces)
 	}
-	s.ns.bind(prefix, a.uri)
+	a.space = s.ns.bind(prefix, uri)
 	return nil
 }
 
@@ -242,19 +271,22 @@ func absolute(uri []byte) bool {
 // two attributes of one name.
 func (s *xmlScanner) resolve(name qname) error {
 	var ok bool
-	if s.uri, ok = s.ns.lookup(name.prefix()); !ok {
-		return s.fault(s.pos, "the prefix %s of <%s> is not declared", name.prefix(), name.full)
+	if s.space, ok = s.ns.lookup(s.prefix(name)); !ok {
+		return s.fault(s.pos, "the prefix %s of <%s> is not declared", s.prefix(name), s.text(name.span))
 	}
-	for i := range s.attrs {
+	for i := 0; s.apart && i < len(s.attrs); i++ {
 		a := &s.attrs[i]
 		if !a.declares && a.name.colon > 0 {
-			if a.uri, ok = s.ns.lookup(a.name.prefix()); !ok {
-				return s.fault(s.pos, "the prefix %s of attribute %s is not declared", a.name.prefix(), a.name.full)
+			if a.space, ok = s.ns.lookup(s.prefix(a.name)); !ok {
+				return s.fault(s.pos, "the prefix %s of attribute %s is not declared", s.prefix(a.name), s.text(a.name.span))
 			}
 		}
 	}
+	if len(s.attrs) < 2 {
+		return nil
+	}
 	if twice := s.twice(); twice != nil {
-		return s.fault(s.pos, "<%s> has attribute %s twice", name.full, twice.name.full)
+		return s.fault(s.pos, "<%s> has attribute %s twice", s.text(name.span), s.text(twice.name.span))
 	}
 	return nil
 }
@@ -267,7 +299,7 @@ func (s *xmlScanner) twice() *attribute {
 	if len(s.attrs) <= few {
 		for i := range s.attrs {
 			for j := range i {
-				if sameAttribute(&s.attrs[i], &s.attrs[j]) {
+				if s.same(&s.attrs[i], &s.attrs[j]) {
 					return &s.attrs[i]
 				}
 			}
@@ -278,9 +310,9 @@ func (s *xmlScanner) twice() *attribute {
 	for i := range s.attrs {
 		s.sorted = append(s.sorted, &s.attrs[i])
 	}
-	slices.SortFunc(s.sorted, byKindThenName)
+	slices.SortFunc(s.sorted, s.byKindThenName)
 	for i, a := range s.sorted[1:] {
-		if sameAttribute(a, s.sorted[i]) {
+		if s.same(a, s.sorted[i]) {
 			return a
 		}
 	}
@@ -288,28 +320,38 @@ func (s *xmlScanner) twice() *attribute {
 }
 
 // byKindThenName orders declarations by prefix, before the other attributes.
-func byKindThenName(a, b *attribute) int {
+func (s *xmlScanner) byKindThenName(a, b *attribute) int {
 	switch {
 	case a.declares && b.declares:
-		return bytes.Compare(a.declared(), b.declared())
+		return bytes.Compare(s.declared(a), s.declared(b))
 	case a.declares:
 		return -1
 	case b.declares:
 		return 1
 	}
-	return byNamespaceThenName(a, b)
+	return s.byNamespaceThenName(a, b)
 }
 
-func sameAttribute(a, b *attribute) bool {
-	if a.declares || b.declares {
-		return a.declares && b.declares && bytes.Equal(a.declared(), b.declared())
+func (s *xmlScanner) byNamespaceThenName(a, b *attribute) int {
+	if a.space != b.space {
+		if order := bytes.Compare(s.ns.uri(a.space), s.ns.uri(b.space)); order != 0 {
+			return order
+		}
 	}
-	return bytes.Equal(a.name.local(), b.name.local()) && bytes.Equal(a.uri, b.uri)
+	return bytes.Compare(s.local(a.name), s.local(b.name))
+}
+
+// same tells whether two attributes have one name, or declare one prefix.
+func (s *xmlScanner) same(a, b *attribute) bool {
+	if a.declares || b.declares {
+		return a.declares && b.declares && bytes.Equal(s.declared(a), s.declared(b))
+	}
+	return bytes.Equal(s.local(a.name), s.local(b.name)) && (a.space == b.space || bytes.Equal(s.ns.uri(a.space), s.ns.uri(b.space)))
 }
 
 func (s *xmlScanner) endTag() error {
 	start := s.pos
-	if len(s.open) > 0 && s.endsExactly(s.open[len(s.open)-1].name.full) {
+	if len(s.open) > 0 && s.endsExactly(start) {
 		return nil
 	}
 	name, i, err := s.qualified(start + 2)
@@ -321,35 +363,52 @@ func (s *xmlScanner) endTag() error {
 		return s.fault(i, "the document ends within a tag; it is truncated")
 	}
 	if s.src[i] != '>' {
-		return s.fault(i, "the end tag of %s does not close", name.full)
+		return s.fault(i, "the end tag of %s does not close", s.text(name.span))
 	}
 	if len(s.open) == 0 {
-		return s.fault(start, "</%s> ends nothing", name.full)
+		return s.fault(start, "</%s> ends nothing", s.text(name.span))
 	}
-	if top := s.open[len(s.open)-1].name; !bytes.Equal(top.full, name.full) {
-		return s.fault(start, "</%s> where </%s> is expected", name.full, top.full)
+	if got, want := s.text(name.span), s.text(s.innermost().name.span); !bytes.Equal(got, want) {
+		return s.fault(start, "</%s> where </%s> is expected", got, want)
 	}
-	s.kind, s.pos, s.tag = tokEnd, i+1, nil
+	s.kind, s.pos, s.exact, s.tag = tokEnd, i+1, false, spanOf(start, i+1)
 	s.close()
 	return nil
 }
 
-// endsExactly reads the end tag of the innermost element, if it has no blanks.
-func (s *xmlScanner) endsExactly(name []byte) bool {
-	end := s.pos + len("</") + len(name)
-	if end >= len(s.src) || s.src[end] != '>' || string(s.src[s.pos+2:end]) != string(name) {
+// endsExactly reads the end tag of the innermost element at i, if it stands there
+// without blanks in it.
+func (s *xmlScanner) endsExactly(i int) bool {
+	name := s.text(s.innermost().name.span)
+	end := i + len("</") + len(name)
+	if end >= len(s.src) || s.src[end] != '>' || string(s.src[i+2:end]) != string(name) {
 		return false
 	}
-	s.tag = s.src[s.pos : end+1]
-	s.kind, s.pos = tokEnd, end+1
+	s.kind, s.pos, s.exact, s.tag = tokEnd, end+1, true, spanOf(i, end+1)
 	s.close()
+	return true
+}
+
+// leaf reads on to the end of the element that has just started, if there is
+// nothing in it but a text that is its own canonical form and begins with ink, or
+// nothing at all. The text is then raw. Else nothing is read.
+func (s *xmlScanner) leaf() bool {
+	src, start := s.src, s.pos
+	if s.selfClosed || start >= len(src) || xmlClass[src[start]]&inBlank != 0 {
+		return false
+	}
+	end := s.plainText(start)
+	if end+1 >= len(src) || src[end] != '<' || src[end+1] != '/' || !s.endsExactly(end) {
+		return false
+	}
+	s.raw = spanOf(start, end)
 	return true
 }
 
 // close leaves the innermost element.
 func (s *xmlScanner) close() {
-	top := s.open[len(s.open)-1]
+	top := s.innermost()
+	s.name = top.name
+	s.ns.bound = s.ns.bound[:top.mark]
 	s.open = s.open[:len(s.open)-1]
-	s.name, s.uri = top.name, top.uri
-	s.ns.release(top.mark)
 }
