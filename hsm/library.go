@@ -25,7 +25,7 @@ type library struct {
 	environment turn // of whoever sets the process's environment and has a module read it
 }
 
-var process library
+var process = library{}
 
 // acquire returns the module of the config, initialised. Each acquire wants one release.
 func (l *library) acquire(ctx context.Context, config Config, load loader) (*module, error) {
