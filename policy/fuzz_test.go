@@ -68,7 +68,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		_ = p.Warnings(first)
+		_ = p.Warnings(some, first)
 		var said plain
 		if err := yaml.Unmarshal(text, &said); err != nil {
 			t.Fatalf("what was read cannot be read: %v", err)

@@ -1,12 +1,8 @@
 package policy
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"github.com/roamsign/roamsign/internal/strict"
 	"go.yaml.in/yaml/v3"
@@ -51,44 +47,24 @@ type Faults = strict.Faults
 // error ([Faults]) names all of them, each with its line. What denies more than
 // it seems is none: [Policy.Warnings] tells.
 func Parse(file []byte) (*Policy, error) {
-	var doc yaml.Node
-	decoder := yaml.NewDecoder(bytes.NewReader(file))
-	if err := decoder.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil, Faults{{Message: "the file is empty: it needs the keys taxpayers and callers (a list may be empty: [])"}}
-	} else if err != nil {
-		return nil, syntax(err)
+	root, faults := strict.Read(file)
+	if root == nil && faults == nil {
+		faults = Faults{{Message: "the file is empty: it needs the keys taxpayers and callers (a list may be empty: [])"}}
 	}
-	if err := decoder.Decode(new(yaml.Node)); err == nil {
-		return nil, Faults{{Message: "the file holds more than one YAML document"}}
-	} else if !errors.Is(err, io.EOF) {
-		return nil, syntax(err)
+	if root == nil {
+		return nil, faults
 	}
 	r := reading{
-		groups: map[string]*group{},
+		groups: map[string]*group{}, faults: faults,
 		policy: &Policy{places: map[TIN]int{}, callers: map[Caller]*caller{}},
 	}
-	r.file(doc.Content[0])
+	r.file(root)
 	if len(r.faults) > 0 {
-		return nil, byLine(r.faults)
+		slices.SortStableFunc(r.faults, func(a, b Fault) int { return a.Line - b.Line })
+		return nil, r.faults
 	}
 	r.policy.warnings = r.warnings
 	return r.policy, nil
-}
-
-func byLine(faults Faults) Faults {
-	slices.SortStableFunc(faults, func(a, b Fault) int { return a.Line - b.Line })
-	return faults
-}
-
-// syntax turns the YAML reader's error, which names a line in its text, into a
-// fault.
-func syntax(err error) Faults {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	var line int
-	if n, _ := fmt.Sscanf(text, "line %d: ", &line); n == 1 {
-		_, text, _ = strings.Cut(text, ": ")
-	}
-	return Faults{{Line: line, Message: "not YAML: " + text}}
 }
 
 // reading is a file on its way to a policy.

@@ -61,9 +61,12 @@ func (r *reading) reach(node *yaml.Node, what string) (to reach) {
 		to.everybody = true
 		return to
 	}
+	if !r.is(node, yaml.SequenceNode, what, "a list of TINs and groups, or the word "+everybody) {
+		return to
+	}
 	var grouped bits
 	var named []string
-	to.some = r.members(node, what+" (unless the word "+everybody+")", func(item *yaml.Node) {
+	to.some = r.members(node, what, func(item *yaml.Node) {
 		g, ok := r.groups[item.Value]
 		switch {
 		case item.Value == everybody:
@@ -108,7 +111,7 @@ func (r *reading) certificates(node *yaml.Node, c *caller) {
 	if node == nil {
 		return
 	}
-	c.pinned = true
+	c.pinned, c.pinLine = true, node.Line
 	items := []*yaml.Node{node}
 	if node.Kind == yaml.SequenceNode {
 		items = r.sequence(node, "certificate")

@@ -84,8 +84,9 @@ type caller struct {
 	reads   reach // others' signatures
 	auditor bool
 	limits  Limits
-	// pinned tells that only these certificates may be used.
+	// pinned tells that only these certificates may be used, as the line says.
 	pinned       bool
+	pinLine      int
 	certificates [][32]byte
 }
 

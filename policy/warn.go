@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,19 +15,49 @@ import (
 // stands: it denies more than it seems to, or LHDN will not take what is signed
 // for it. That is the difference from a fault: a file with warnings can be put
 // in force without risk, so that a representation that ends on its day, or a
-// customer that leaves, breaks no reload. By line, as of now.
-func (p *Policy) Warnings(now time.Time) Faults {
+// customer that leaves, breaks no reload. By line, as of now, and under the
+// signing certificate of that fingerprint, if any is given.
+func (p *Policy) Warnings(certificate [32]byte, now time.Time) Faults {
 	if p == nil {
 		return nil
 	}
 	all := slices.Clone(p.warnings)
+	for name, c := range p.callers {
+		if c.pinned && certificate != [32]byte{} && !c.uses(certificate) {
+			all = append(all, Fault{Line: c.pinLine, Message: fmt.Sprintf(
+				"caller %s may not use the current certificate, %x", name, certificate)})
+		}
+	}
 	for i, t := range p.taxpayers {
 		if !t.To.IsZero() && !now.Before(t.To) {
 			all = append(all, Fault{Line: p.lines[i], Message: fmt.Sprintf(
 				"the representation of taxpayer %s ended at %s: nothing is signed for it any more", t.TIN, t.To.Format(time.RFC3339))})
 		}
 	}
-	return byLine(all)
+	slices.SortFunc(all, func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), strings.Compare(a.Message, b.Message))
+	})
+	return all
+}
+
+// CheckHolder tells whether a signing certificate with that TIN and BRN (its
+// organizationIdentifier and serialNumber) is the intermediary's, where the
+// policy says who that is: LHDN refuses what anybody else's signs (DS311, DS312).
+// The error is [Faults].
+func (p *Policy) CheckHolder(tin, brn string) error {
+	if p == nil {
+		return nil
+	}
+	place := slices.IndexFunc(p.taxpayers, func(t Taxpayer) bool { return t.Intermediary })
+	if place < 0 {
+		return nil
+	}
+	t := p.taxpayers[place]
+	if t.TIN.Number() == tin && t.BRN == brn {
+		return nil
+	}
+	return Faults{{Line: p.lines[place], Message: fmt.Sprintf(
+		"the intermediary is %s, brn %s, but the signing certificate is that of %s, brn %s", t.TIN, t.BRN, quoted(tin), quoted(brn))}}
 }
 
 // idle warns of what is granted to a caller and opens nothing.

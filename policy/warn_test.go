@@ -64,11 +64,11 @@ callers:
 		t.Fatalf("a file that only warrants warnings is refused: %v", err)
 	}
 	for range 2 { // asking changes nothing
-		if diff := cmp.Diff(want, strings.Split(p.Warnings(last).Error(), "\n")); diff != "" {
+		if diff := cmp.Diff(want, strings.Split(p.Warnings([32]byte{}, last).Error(), "\n")); diff != "" {
 			t.Errorf("warnings (-want +got):\n%s", diff)
 		}
 	}
-	if got := len(p.Warnings(after)); got != len(want)+1 {
+	if got := len(p.Warnings([32]byte{}, after)); got != len(want)+1 {
 		t.Errorf("after another representation's end: got %d warnings, want %d", got, len(want)+1)
 	}
 }
@@ -91,15 +91,57 @@ callers:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.Warnings(last); len(got) > 0 {
+	if got := p.Warnings(some, last); len(got) > 0 {
 		t.Errorf("got %v", got)
 	}
 	if got, ok := p.Intermediary(); !ok || got.TIN != itself || got.BRN != "202001234590" {
 		t.Errorf("intermediary: got %+v", got)
 	}
 	for name, p := range map[string]*Policy{"nil": nil, "zero": {}} {
-		if _, ok := p.Intermediary(); ok || len(p.Warnings(last)) > 0 {
+		if _, ok := p.Intermediary(); ok || len(p.Warnings(some, last)) > 0 {
 			t.Errorf("the %s policy has an intermediary or warnings", name)
 		}
+	}
+}
+
+func TestTheCertificateIsCheckedAgainstThePolicy(t *testing.T) {
+	p := parsed(t)
+	for _, row := range []struct {
+		name        string
+		certificate [32]byte
+		want        []string
+	}{
+		{"one that all may use", other, nil},
+		{"one that some may use", some, []string{
+			"line 21: caller portal.example.com may not use the current certificate, 0700000000000000000000000000000000000000000000000000000000000000"}},
+		{"none", [32]byte{}, nil},
+	} {
+		var got []string
+		for _, w := range p.Warnings(row.certificate, before) {
+			if strings.Contains(w.Message, "certificate") {
+				got = append(got, w.Error())
+			}
+		}
+		if diff := cmp.Diff(row.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", row.name, diff)
+		}
+	}
+	const told = `line 11: the intermediary is C20880050090, brn 202001234590, but the signing certificate is that of `
+	for _, row := range []struct{ name, tin, brn, want string }{
+		{"the intermediary's", "C20880050090", "202001234590", ""},
+		{"a client's", "C20880050010", "202001234590", told + `"C20880050010", brn "202001234590"`},
+		{"another number", "C20880050090", "202001234591", told + `"C20880050090", brn "202001234591"`},
+		{"nobody's", "", "", told + `"", brn ""`},
+	} {
+		got := ""
+		if err := p.CheckHolder(row.tin, row.brn); err != nil {
+			got = err.Error()
+		}
+		if got != row.want {
+			t.Errorf("%s: got %q, want %q", row.name, got, row.want)
+		}
+	}
+	if err := (&Policy{}).CheckHolder("", ""); err != nil {
+		t.Errorf("a policy that names no intermediary: got %v", err)
 	}
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -15,7 +17,9 @@ func checkCommand() command.Command {
 	return command.Command{
 		Name: "check", Args: "--config FILE [--login]", Purpose: "Report every fault of a configuration at once.",
 		About: `Reads the configuration and all files it names: the policy, the certificates, and
-what the token's module is configured by. With --login it also logs in to the token
+what the token's module is configured by. Every fault is told with its line. A warning
+is no fault: something stands in the policy that denies more than it seems to, such as
+a representation that has ended. With --login it also logs in to the token
 and proves that the key there belongs to the signing certificate. A wrong PIN counts
 against the token's tries, so do not repeat it.`,
 		Example: `roamsignd check --config /etc/roamsign/roamsignd.yaml
@@ -29,7 +33,8 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 				}
 				s, err := load(*path)
 				if s != nil {
-					err = errors.Join(err, s.current(time.Now()))
+					err = errors.Join(err, s.holder(), s.current(time.Now()))
+					s.warn(streams.Err, time.Now())
 				}
 				if err != nil {
 					return err
@@ -38,18 +43,54 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 					fmt.Fprintf(streams.Out, "%s: no faults found; the token was not touched (--login logs in)\n", *path)
 					return nil
 				}
-				tokens, err := s.open(ctx, slog.New(slog.DiscardHandler))
-				if err != nil {
+				if err := s.prove(ctx); err != nil {
 					return err
 				}
-				for _, h := range tokens.Health() {
-					err = errors.Join(err, h.Err)
-				}
-				if err == nil {
-					fmt.Fprintf(streams.Out, "%s: no faults found; the token's key belongs to the certificate\n", *path)
-				}
-				return errors.Join(err, shut(tokens))
+				fmt.Fprintf(streams.Out, "%s: no faults found; the token's key belongs to the certificate\n", *path)
+				return nil
 			}
 		},
+	}
+}
+
+// prove logs in to the tokens and out again.
+func (s *setup) prove(ctx context.Context) error {
+	tokens, err := s.open(ctx, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	for _, h := range tokens.Health() {
+		err = errors.Join(err, h.Err)
+	}
+	return errors.Join(err, shut(tokens))
+}
+
+// holder tells whether the signing certificate is that of the policy's
+// intermediary, as far as both could be read.
+func (s *setup) holder() error {
+	if s.policy == nil || len(s.chain) == 0 {
+		return nil
+	}
+	var tin, brn string
+	for _, name := range s.chain[0].Subject.Names {
+		value, _ := name.Value.(string)
+		switch name.Type.String() {
+		case "2.5.4.97": // organizationIdentifier
+			tin = value
+		case "2.5.4.5": // serialNumber
+			brn = value
+		}
+	}
+	return errors.Join(faultsOf(s.Policy, s.policy.CheckHolder(tin, brn))...)
+}
+
+// warn writes what the policy warrants warnings for, a line each.
+func (s *setup) warn(out io.Writer, now time.Time) {
+	var certificate [32]byte
+	if len(s.chain) > 0 {
+		certificate = sha256.Sum256(s.chain[0].Raw)
+	}
+	for _, w := range s.policy.Warnings(certificate, now) {
+		fmt.Fprintf(out, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
 	}
 }

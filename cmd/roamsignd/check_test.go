@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -79,7 +81,7 @@ func TestCheckReportsEveryFaultAtOnce(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	want := []string{ // how the lines begin; what policies say of themselves is package policy's
 		config + `: line 1: listen: must be HOST:PORT, such as 127.0.0.1:7443, not "somewhere"`,
-		config + `: line 2: lisen is not a key here; the keys are listen, tls, limits, policy, signing, token`,
+		config + `: line 2: lisen is not a key here; the keys are listen, `,
 		config + `: line 4: tls.certificate: the key in ` + in("client.key") + ` does not belong to the first certificate in ` + in("server.pem"),
 		config + `: line 6: tls.client_ca: open ` + in("nobody.pem") + `: no such file or directory`,
 		config + `: line 8: limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
@@ -100,6 +102,63 @@ func TestCheckReportsEveryFaultAtOnce(t *testing.T) {
 		t.Errorf("faults (-want +got):\n%s", cmp.Diff(want, got))
 	}
 	unchanged(t, dir, before)
+}
+
+// oddPolicy stands, and denies more than it seems to.
+const oddPolicy = `taxpayers:
+  - {tin: C20880050010, to: 2025-06-30}
+  - {tin: C20880050090, brn: "202001234590", intermediary: true}
+callers:
+  - name: erp.example.com
+    taxpayers: [C20880050010, C20880050090]
+    methods: [SignDigest]
+    certificate: 0700000000000000000000000000000000000000000000000000000000000000
+`
+
+func TestCheckWarnsOfWhatIsNoFault(t *testing.T) {
+	dir := folder(t)
+	config, rules := filepath.Join(dir, devConfig), filepath.Join(dir, devPolicy)
+	write(t, rules, oddPolicy)
+	code, out, errs := ends(t, "check", "--config", config)
+	if code != 0 || !strings.Contains(out, "no faults found") {
+		t.Errorf("got code %d and %q, want 0 and no faults", code, out)
+	}
+	want := []string{
+		rules + ": line 2: warning: the representation of taxpayer C20880050010 ended at 2025-07-01T00:00:00+08:00",
+		rules + ": line 8: warning: caller erp.example.com may not use the current certificate, " + sumOf(t, filepath.Join(dir, devSigning)),
+	}
+	if got := lines(errs); !slices.EqualFunc(got, want, strings.HasPrefix) {
+		t.Errorf("warnings (-want +got):\n%s", cmp.Diff(want, got))
+	}
+}
+
+func TestCheckComparesTheCertificateWithTheIntermediary(t *testing.T) {
+	dir := folder(t)
+	rules := filepath.Join(dir, devPolicy)
+	for _, row := range []struct{ name, entry, want string }{
+		{"the holder", `{tin: C20880050090, brn: "202001234590", intermediary: true}`, ""},
+		{"another TIN", `{tin: C20880050080, brn: "202001234590", intermediary: true}`, `but the signing certificate is that of "C20880050090", brn "202001234590"`},
+		{"another number", `{tin: C20880050090, brn: "202001234591", intermediary: true}`, `the intermediary is C20880050090, brn 202001234591`},
+	} {
+		write(t, rules, "taxpayers:\n  - "+row.entry+"\ncallers: [{name: erp.example.com, taxpayers: all, methods: [SignDigest]}]\n")
+		code, _, errs := ends(t, "check", "--config", filepath.Join(dir, devConfig))
+		if row.want == "" {
+			if code != 0 || errs != "" {
+				t.Errorf("%s: got code %d and %q, want no fault", row.name, code, errs)
+			}
+			continue
+		}
+		if code != 1 || !strings.Contains(errs, rules+": line 2: ") || !strings.Contains(errs, row.want) {
+			t.Errorf("%s: got code %d and %q, want 1 and %q", row.name, code, errs, row.want)
+		}
+	}
+}
+
+func sumOf(t *testing.T, path string) string {
+	t.Helper()
+	chain, err := ca.LoadCertificates(path)
+	check(t, err)
+	return fmt.Sprintf("%x", sha256.Sum256(chain[0].Raw))
 }
 
 // lines are those of an error output, without the program's name.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/roamsign/roamsign/policy"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -90,7 +91,11 @@ func policyText() string {
 	for _, t := range devTaxpayers {
 		fmt.Fprintf(&b, "  - tin: %s\n    brn: %q\n    name: %s\n", t.tin, t.brn, t.name)
 	}
-	fmt.Fprintf(&b, "callers:\n  - name: %s\n    taxpayers: all\n    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers]\n", devCaller)
+	fmt.Fprintf(&b, "callers:\n  - name: %s\n    taxpayers: all\n    methods:\n", devCaller)
+	for _, method := range policy.Methods() {
+		fmt.Fprintf(&b, "      - %s\n", method)
+	}
+	b.WriteString("    auditor: true\n")
 	return b.String()
 }
 

@@ -7,6 +7,7 @@
 package strict
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ func (f Faults) Error() string {
 type Document struct {
 	lines  map[string]int // of each key, by its path ("tls.key")
 	faults Faults
+	broken bool // it is no YAML
 }
 
 // Decode reads one YAML document into the struct that into points to, whose
@@ -58,20 +60,46 @@ type Document struct {
 // every other field is decoded as package yaml does.
 func Decode(text []byte, into any) *Document {
 	d := &Document{lines: map[string]int{}}
-	decoder := yaml.NewDecoder(strings.NewReader(string(text)))
-	var root, more yaml.Node
-	switch err := decoder.Decode(&root); {
-	case errors.Is(err, io.EOF):
-		return d
-	case err != nil:
-		d.add(0, "%s", strings.TrimPrefix(err.Error(), "yaml: "))
-		return d
+	root, faults := Read(text)
+	d.faults = faults
+	d.broken = root == nil && len(faults) > 0
+	if root != nil {
+		d.mapping(root, "", reflect.ValueOf(into).Elem())
 	}
-	if decoder.Decode(&more) == nil {
-		d.add(more.Line, "a second document begins here; the file holds one")
-	}
-	d.mapping(root.Content[0], "", reflect.ValueOf(into).Elem())
 	return d
+}
+
+// Read returns the one YAML document that a file holds, nil if it is empty or
+// no YAML, and what is wrong with its form.
+func Read(text []byte) (*yaml.Node, Faults) {
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	var root, more yaml.Node
+	if err := decoder.Decode(&root); errors.Is(err, io.EOF) {
+		return nil, nil
+	} else if err != nil {
+		return nil, Faults{syntax(err)}
+	}
+	switch err := decoder.Decode(&more); {
+	case err == nil:
+		return root.Content[0], Faults{{more.Line, "a second document begins here; the file holds one"}}
+	case !errors.Is(err, io.EOF):
+		return nil, Faults{syntax(err)}
+	}
+	return root.Content[0], nil
+}
+
+// syntax turns the YAML reader's error, which names a line in its text, into a
+// fault.
+func syntax(err error) Fault {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	var line int
+	if n, _ := fmt.Sscanf(text, "line %d: ", &line); n == 1 {
+		_, text, _ = strings.Cut(text, ": ")
+	}
+	if strings.Contains(text, "cannot start any token") {
+		text += " (a tab? YAML is indented with blanks)"
+	}
+	return Fault{line, "not YAML: " + text}
 }
 
 // Given reports whether the file has the key, by its path.
@@ -163,9 +191,10 @@ func kindOf(t reflect.Type) string {
 // Locate adds the faults that validation found in the part of the file below
 // prefix ("token.", or "" for all of it). Each, joined or alone, begins with the
 // key that it is about and a colon; a fault on a line that has one already is
-// left out, since the first tells why.
+// left out, since the first tells why. Of a file that is no YAML no more is told
+// than that.
 func (d *Document) Locate(prefix string, err error) {
-	if err == nil {
+	if err == nil || d.broken {
 		return
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok && strings.Contains(err.Error(), "\n") {

@@ -62,8 +62,16 @@ func TestEveryFaultIsToldWithItsLine(t *testing.T) {
 }
 
 func TestWhatIsNoYAMLIsOneFault(t *testing.T) {
-	if err := Decode([]byte("a: [\n"), &whole{}).Err(); err == nil {
-		t.Error("got none")
+	for text, want := range map[string]string{
+		"count: 1\nlist: [\n":   "line 2: not YAML: did not find expected node content",
+		"inner:\n\tpath: x\n":   "line 2: not YAML: found character that cannot start any token (a tab? YAML is indented with blanks)",
+		"count: 1\n---\na: [\n": "line 3: not YAML: did not find expected node content",
+	} {
+		d := Decode([]byte(text), &whole{})
+		d.Locate("", errors.New("listen: missing"))
+		if err := d.Err(); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", text, err, want)
+		}
 	}
 }
 
