@@ -15,7 +15,8 @@ type TIN string
 // partnerships, employers, associations, public entertainers, limited
 // liability partnerships, the kinds of trust, Hindu joint families, Labuan
 // entities, individuals (IG, formerly SG and OG).
-// Source: LHDN, "Tax Identification Number (TIN)", table of file types.
+// Source: LHDN, "Tax Identification Number (TIN)", table of file types; those in
+// use on MyInvois, by the SDK's FAQ, are these without E, SG and OG.
 var prefixes = []string{
 	"C", "CS", "D", "E", "F", "FA", "PT", "TA", "TC", "TN", "TR", "TP", "J", "LE", "IG", "SG", "OG",
 }
