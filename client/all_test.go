@@ -166,6 +166,7 @@ func TestServersThatRotateOneAfterTheOtherCostNoDocument(t *testing.T) {
 }
 
 func TestARunGoesOnAtAnotherServer(t *testing.T) {
+	t.Parallel()
 	const many = 200
 	failing := &station{before: func(ctx context.Context, signed int) error {
 		if signed > 0 {
@@ -174,7 +175,7 @@ func TestARunGoesOnAtAnotherServer(t *testing.T) {
 		return nil
 	}}
 	cfg := configFor(t, startStation(t, failing).address, startStation(t, &station{}).address)
-	cfg.AttemptTimeout = 3 * time.Second
+	cfg.AttemptTimeout = 2 * slow // for a whole batch
 	next := 0
 	for signed, err := range dialled(t, cfg).SignAll(t.Context(), numbered(t, many)) {
 		if err != nil {
@@ -216,7 +217,7 @@ func TestDocumentsThatAServerCouldNotTakeJustThenAreSentAgain(t *testing.T) {
 }
 
 func TestWhoLeavesTheLoopStopsTheRun(t *testing.T) {
-	c := dialled(t, configFor(t, startStation(t, &station{}).address))
+	c := dialled(t, patient(configFor(t, startStation(t, &station{}).address)))
 	read := 0
 	documents := func(yield func(Document, error) bool) {
 		for doc, err := range numbered(t, 100_000) {
@@ -247,7 +248,7 @@ func TestARunEndsWithItsContext(t *testing.T) {
 		return nil
 	}})
 	next, failed := 0, 0
-	for _, err := range dialled(t, configFor(t, s.address)).SignAll(ctx, numbered(t, many)) {
+	for _, err := range dialled(t, patient(configFor(t, s.address))).SignAll(ctx, numbered(t, many)) {
 		if err != nil {
 			failed++
 			if !errors.Is(err, context.Canceled) {

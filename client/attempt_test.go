@@ -11,7 +11,12 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 )
 
+// slow is how long an attempt may take where a test waits for one that hangs: far
+// more than a good server needs on a busy machine.
+const slow = 4 * time.Second
+
 func TestOneGoodServerIsEnough(t *testing.T) {
+	t.Parallel()
 	refusing := func(code codes.Code, reason string) func(context.Context, int) error {
 		return func(context.Context, int) error { return refusal(code, reason, 0) }
 	}
@@ -37,8 +42,9 @@ func TestOneGoodServerIsEnough(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := configFor(t, append(bad(t), startStation(t, &station{}).address)...)
-			cfg.AttemptTimeout = 500 * time.Millisecond
+			cfg.AttemptTimeout = slow
 			c := dialled(t, cfg)
 			var calls sync.WaitGroup
 			for range 8 {
@@ -57,9 +63,10 @@ func TestOneGoodServerIsEnough(t *testing.T) {
 }
 
 func TestAServerThatHungIsLeftOutForAWhile(t *testing.T) {
+	t.Parallel()
 	hanging, good := startStation(t, &station{before: hang}), startStation(t, &station{})
 	cfg := configFor(t, hanging.address, good.address)
-	cfg.AttemptTimeout = 200 * time.Millisecond
+	cfg.AttemptTimeout = slow
 	c := dialled(t, cfg)
 	for range 10 {
 		if _, err := c.SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{}); err != nil {
@@ -117,7 +124,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 			defer cancel()
 			began := time.Now()
 			_, err := c.SignXML(ctx, "", document(t, "invoice-1.1.xml"), Options{})
-			if took := time.Since(began); took > 3*time.Second {
+			if took := time.Since(began); took > 10*time.Second {
 				t.Errorf("it took %v, with a deadline of 300ms", took)
 			}
 			wantError(t, err, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", "deadline")
@@ -142,6 +149,7 @@ func TestACallEndsWhenItIsCanceled(t *testing.T) {
 }
 
 func TestWithoutADeadlineACallStillEnds(t *testing.T) {
+	t.Parallel()
 	for name, row := range map[string]struct {
 		server   string
 		code     codes.Code
@@ -154,8 +162,9 @@ func TestWithoutADeadlineACallStillEnds(t *testing.T) {
 		"it is too busy":    {startStation(t, &station{before: func(context.Context, int) error { return refusal(codes.ResourceExhausted, "OVERLOADED", time.Hour) }}).address, codes.ResourceExhausted, "OVERLOADED", "try again in 1h0m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			cfg := configFor(t, row.server)
-			cfg.AttemptTimeout = 500 * time.Millisecond
+			cfg.AttemptTimeout = slow
 			_, err := dialled(t, cfg).SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{})
 			wantError(t, err, row.code, row.reason, row.sentence)
 			if e := errorOf(t, err); e.Unreached() != (row.reason == "") {

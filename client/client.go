@@ -49,6 +49,10 @@ const serviceConfig = `{
 	"healthCheckConfig": {"serviceName": ""}
 }`
 
+// connecting is how long a connection may take to come about, however short the
+// attempts are: one that is given up begins anew, after a pause.
+const connecting = 5 * time.Second
+
 // Linking the package is all that is wanted of it.
 var _ = health.NewServer
 
@@ -84,7 +88,7 @@ func Dial(cfg Config) (*Client, error) {
 		grpc.WithContextDialer(dial), // no proxy: the file alone says where hashes go
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},
-			MinConnectTimeout: c.timeout,
+			MinConnectTimeout: max(c.timeout, connecting),
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	)
