@@ -38,7 +38,7 @@ func (s *jsonScanner) leaf() bool {
 			return false
 		}
 		for _, other := range names[:n] {
-			if bytes.Equal(name, other) {
+			if bytes.Equal(name, other) || sameButForCase(name, other) {
 				return false
 			}
 		}

@@ -123,10 +123,16 @@ func (s *jsonScanner) newName(set *memberNames, name jsonName, text []byte) bool
 	}
 	bit := nameBit(text)
 	if set.seen&bit != 0 {
+		twin := false
 		for _, n := range own {
-			if bytes.Equal(s.nameText(n), text) {
+			other := s.nameText(n)
+			if bytes.Equal(other, text) {
 				return false
 			}
+			twin = twin || sameButForCase(other, text)
+		}
+		if twin {
+			s.twin()
 		}
 	}
 	set.seen |= bit
@@ -138,19 +144,66 @@ func (s *jsonScanner) newAmongMany(set *memberNames, text []byte) bool {
 	if set.many == nil {
 		set.many = make(map[string]struct{}, 4*manyNames)
 		for _, n := range s.names[set.first:] {
-			set.many[string(s.nameText(n))] = struct{}{}
+			s.addToMany(set, s.nameText(n))
 		}
 	}
-	before := len(set.many)
-	set.many[string(text)] = struct{}{}
-	return len(set.many) > before
+	isNew, twin := s.addToMany(set, text)
+	if twin {
+		s.twin()
+	}
+	return isNew
 }
 
-// nameBit hashes a name to one of 64 bits, to spare most comparisons.
+// addToMany adds a name, and the same in lower case, under which it is found by
+// one that differs in case only.
+func (s *jsonScanner) addToMany(set *memberNames, text []byte) (isNew, twin bool) {
+	before := len(set.many)
+	set.many[string(text)] = struct{}{}
+	if len(set.many) == before {
+		return false, false
+	}
+	s.scratch = append(s.scratch[:0], 0xFF) // which no name has in it
+	for _, c := range text {
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		s.scratch = append(s.scratch, c)
+	}
+	before = len(set.many)
+	set.many[string(s.scratch)] = struct{}{}
+	return true, len(set.many) == before
+}
+
+// twin notes that the member being read differs in case only from one before it
+// in its object.
+func (s *jsonScanner) twin() {
+	if len(s.doc.twins) < maxNamed {
+		s.doc.twins = append(s.doc.twins, s.where())
+	}
+	s.doc.blockTwin = s.doc.blockTwin || s.cutting
+}
+
+// sameButForCase tells of two names, which differ, whether they do so in the case
+// of ASCII letters only.
+func sameButForCase(a, b []byte) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i, c := range a {
+		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
+		if c != b[i] && (!letter || c^b[i] != 0x20) {
+			return false
+		}
+	}
+	return true
+}
+
+// nameBit hashes a name, whatever its case, to one of 64 bits, to spare most
+// comparisons.
 func nameBit(name []byte) uint64 {
 	n := len(name)
 	if n == 0 {
 		return 1
 	}
-	return 1 << ((uint(n)*7 + uint(name[0])*5 + uint(name[n/2])*3 + uint(name[n-1])) % 64)
+	return 1 << ((uint(n)*7 + uint(name[0]|0x20)*5 + uint(name[n/2]|0x20)*3 + uint(name[n-1]|0x20)) % 64)
 }

@@ -220,15 +220,26 @@ func (s *jsonScanner) setTo() {
 	s.doc.versionTo = len(s.out)
 }
 
+// stray notes a name that a reader which ignores case takes for one of the blocks.
+func (s *jsonScanner) stray(name []byte) {
+	for _, block := range []string{"UBLExtensions", "Signature"} {
+		if len(name) >= len(block) && string(name) != block && bytes.EqualFold(name, []byte(block)) && len(s.doc.strays) < maxNamed {
+			s.doc.strays = append(s.doc.strays, string(name))
+		}
+	}
+}
+
 // cutMember reads the value of a member that does not stay and starts at offset
 // from of out. It is only marked here: whether the comma before or behind it
 // goes is known at the end of the object.
 func (s *jsonScanner) cutMember(from int, keep *[]byte) error {
 	s.flush(s.at)
 	value := len(s.out)
+	s.cutting = true
 	if err := s.unjudged(); err != nil {
 		return err
 	}
+	s.cutting = false
 	s.cuts = append(s.cuts, jsonCut{from: from, value: value, to: len(s.out), keep: keep})
 	return nil
 }

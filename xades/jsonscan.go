@@ -27,13 +27,16 @@ type jsonOptions struct {
 
 // jsonDocument is what one pass over a JSON document yields.
 type jsonDocument struct {
-	canonical  []byte // minified, without UBLExtensions and Signature of Invoice[0]
-	spliceAt   int    // offset in canonical of the brace that closes Invoice[0]
-	empty      bool   // Invoice[0] has no member left
-	versionAt  int    // offsets in canonical of listVersionID's value; or, twice, of where it would stand;
-	versionTo  int    // 0 if there is nothing that could have it
-	extensions []byte // the minified UBLExtensions that was taken out; nil if there was none
-	signature  []byte // the minified Signature that was taken out; nil if there was none
+	canonical  []byte   // minified, without UBLExtensions and Signature of Invoice[0]
+	spliceAt   int      // offset in canonical of the brace that closes Invoice[0]
+	empty      bool     // Invoice[0] has no member left
+	versionAt  int      // offsets in canonical of listVersionID's value; or, twice, of where it would stand;
+	versionTo  int      // 0 if there is nothing that could have it
+	extensions []byte   // the minified UBLExtensions that was taken out; nil if there was none
+	signature  []byte   // the minified Signature that was taken out; nil if there was none
+	strays     []string // names in Invoice[0] that are those of the blocks but for their case, each once
+	twins      []string // paths of members that differ in case only from one before them
+	blockTwin  bool     // one of those stands in a block that was taken out
 	header     header
 	warnings   []string
 }
@@ -55,6 +58,7 @@ type jsonScanner struct {
 	names   []jsonName // of the members of all open objects, innermost last
 	decoded []byte     // the names that have escapes
 	cuts    []jsonCut
+	cutting bool   // a member that does not stay is being read
 	party   *party // whose identification is being read
 	id      partyID
 	warned  int
@@ -231,6 +235,9 @@ func (s *jsonScanner) member(p place, c byte, step *jsonStep, names *memberNames
 	name, err := s.name(step)
 	if err != nil {
 		return err
+	}
+	if p == placeInvoice {
+		s.stray(name)
 	}
 	if !s.newName(names, step.name, name) {
 		return s.fault(start, "the member %s occurs twice, and readers disagree on which of the two counts; keep one", s.where())

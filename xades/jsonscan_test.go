@@ -341,3 +341,41 @@ func TestHostileShapesTakeLinearTime(t *testing.T) {
 		})
 	}
 }
+
+// A reader that ignores case takes one of two members, or a member for the
+// signature's.
+func TestMembersThatDifferInCaseOnlyAreNoted(t *testing.T) {
+	many := ""
+	for i := range 2 * manyNames {
+		many += fmt.Sprintf(`"m%d":1,`, i)
+	}
+	for _, row := range []struct {
+		members, twins, strays string
+		inBlock                bool
+	}{
+		{`"a":1,"b":2,"c":{"a":1}`, "", "", false},
+		{`"a":1,"A":2`, "Invoice[0].A", "", false},
+		{`"x":[{"_":"1","unitCode":"a","UnitCode":"b"}]`, "Invoice[0].x[0].UnitCode", "", false},
+		{`"x":[{"\u0061":1,"A":1}]`, "Invoice[0].x[0].A", "", false},
+		{`"[a":1,"{a":2,"é":1,"É":2`, "", "", false},
+		{many + `"M3":1`, "Invoice[0].M3", "", false},
+		{`"m3":1,"M3":1,` + strings.Replace(many, `"m3":1,`, "", 1) + `"z":1`, "Invoice[0].M3", "", false},
+		{many + `"\u0000m3":1`, "", "", false},
+		{`"UBLExtensions":[{"a":1,"A":2}]`, "Invoice[0].UBLExtensions[0].A", "", true},
+		{`"Signature":[],"signature":[]`, "Invoice[0].signature", "signature", false},
+		{`"ublextensions":1`, "", "ublextensions", false},
+		{`"\u017fignature":1`, "", "ſignature", false},
+		{`"x":[{"signature":1}]`, "", "", false},
+	} {
+		d, err := scanJSON([]byte(in(row.members)), jsonOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if twins, strays := strings.Join(d.twins, " "), strings.Join(d.strays, " "); twins != row.twins || strays != row.strays || d.blockTwin != row.inBlock {
+			t.Errorf("%.60s: got the twins %q (in the block: %v) and the strays %q, want %q (%v) and %q", row.members, twins, d.blockTwin, strays, row.twins, row.inBlock, row.strays)
+		}
+	}
+	if _, err := scanJSON([]byte(in(many+`"M3":1,"M3":2`)), jsonOptions{}); err == nil {
+		t.Error("a member that occurs twice, after one that differs in case, is not refused")
+	}
+}

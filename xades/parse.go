@@ -49,7 +49,7 @@ func parse(document []byte) (*reading, error) {
 }
 
 // hidden names what the digest rule drops beside the first element of each of
-// the two members.
+// the two members, and what a reader that ignores case may drop.
 func (d *jsonDocument) hidden() (names []string) {
 	for _, member := range []struct {
 		name  string
@@ -59,7 +59,7 @@ func (d *jsonDocument) hidden() (names []string) {
 			names = append(names, member.name+"[1]")
 		}
 	}
-	return names
+	return append(names, d.strays...)
 }
 
 // severalElements tells whether value, which is minified JSON, is an array of

@@ -211,11 +211,18 @@ func readUnsignedJSON(document []byte, options Options) (*unsigned, error) {
 	if err != nil {
 		return nil, err
 	}
-	if (doc.extensions != nil || doc.signature != nil) && !options.ReplaceSignature {
+	switch {
+	case len(doc.strays) > 0:
+		return nil, fmt.Errorf("%w: its member %q is a signature's but for its case, and LHDN may drop it; rename or remove it", ErrUnsignable, doc.strays[0])
+	case (doc.extensions != nil || doc.signature != nil) && !options.ReplaceSignature:
 		return nil, signedAlready("UBLExtensions or Signature")
 	}
+	warnings := doc.warnings
+	if len(doc.twins) > 0 && !doc.blockTwin {
+		warnings = append(warnings, "differing only in case from a member beside it, of which LHDN may read the other: "+strings.Join(doc.twins, ", "))
+	}
 	return &unsigned{
-		format: JSON, canonical: doc.canonical, header: &doc.header, warnings: doc.warnings,
+		format: JSON, canonical: doc.canonical, header: &doc.header, warnings: warnings,
 		blockAt: doc.spliceAt, opens: `"SignatureValue":[{"_":"`,
 		props:     func(v *values) []byte { return jsonProps(*v) },
 		assemble:  func(v *values) []byte { return doc.assemble(*v) },

@@ -99,8 +99,9 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		}
 	}
 	for _, name := range doc.hidden {
-		r.fail("", "%s hides content: the digest leaves it out, and it is no part of the signature", name)
+		r.fail("", "%s may hide content: LHDN's digest leaves out what is named so wherever it stands, and this is no part of the signature", name)
 	}
+	r.twins(doc.json)
 	if p.signatures != 1 {
 		r.count(p)
 		return r
@@ -114,6 +115,20 @@ func Verify(document []byte, options VerifyOptions) *Report {
 	v.signature()
 	v.warn("", "SigningTime, issuer, serial number and all else in the signature block are not authenticated: the signature covers the document alone")
 	return r
+}
+
+// twins reports members that differ in case only, of which a reader that ignores
+// case takes one: in the signature block, which nothing protects, that is an error.
+func (r *Report) twins(doc *jsonDocument) {
+	if doc == nil || len(doc.twins) == 0 {
+		return
+	}
+	const says = "these members differ only in case from others beside them, and readers that ignore case take one of the two: %s"
+	if doc.blockTwin {
+		r.fail("", says, strings.Join(doc.twins, ", "))
+		return
+	}
+	r.warn("", says, strings.Join(doc.twins, ", "))
 }
 
 func (r *Report) version(h *header) {
