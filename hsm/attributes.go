@@ -134,6 +134,21 @@ func Keys(ctx context.Context, config Config) ([]Key, error) {
 	return keys, nil
 }
 
+// ShownKeys is [Keys] without a login, as far as the token shows anything then:
+// public halves, and their certificates. Of the config it uses no PIN. Like all of
+// the ceremony it comes before serving.
+func ShownKeys(ctx context.Context, config Config) ([]Key, error) {
+	var keys []Key
+	err := call(ctx, config, func(s slot, session pkcs11.SessionHandle) (err error) {
+		keys, err = s.keys(session)
+		return err
+	})
+	if err != nil {
+		return nil, withKind(fmt.Errorf("looking at the keys of token %s: %w", config.tokenName(), err))
+	}
+	return keys, nil
+}
+
 // checkToken is Check for what needs no key's name.
 func (c Config) checkToken() error {
 	if c.KeyLabel == "" && c.KeyID == "" {

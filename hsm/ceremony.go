@@ -243,22 +243,29 @@ func PublicKey(ctx context.Context, config Config) (*rsa.PublicKey, error) {
 
 // visit runs f in a session of the config's token, logged in.
 func visit(ctx context.Context, config Config, f func(slot, pkcs11.SessionHandle) error) error {
+	return call(ctx, config, func(s slot, session pkcs11.SessionHandle) error {
+		if err := s.login(session); err != nil {
+			return fmt.Errorf("logging in: %w", err)
+		}
+		return f(s, session)
+	})
+}
+
+// call runs f in a session of the config's token, not logged in.
+func call(ctx context.Context, config Config, f func(slot, pkcs11.SessionHandle) error) error {
 	m, s, err := process.enter(ctx, nil, config, load)
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.visit(f), process.exit(m, s))
+	return errors.Join(s.call(f), process.exit(m, s))
 }
 
-func (s slot) visit(f func(slot, pkcs11.SessionHandle) error) (err error) {
+func (s slot) call(f func(slot, pkcs11.SessionHandle) error) (err error) {
 	defer rescue(&err)
 	session, err := s.p11.OpenSession(s.id, pkcs11.CKF_SERIAL_SESSION)
 	if err != nil {
 		return called("C_OpenSession", err)
 	}
 	defer func() { _ = s.p11.CloseSession(session) }() // the last session: it logs out, too
-	if err := s.login(session); err != nil {
-		return fmt.Errorf("logging in: %w", err)
-	}
 	return f(s, session)
 }

@@ -53,6 +53,8 @@ type session struct {
 var (
 	// errLost: the generation is of an earlier epoch of the module, or about to end.
 	errLost = errors.New("the token is being reconnected")
+	// errUnseen: the generation is of before a loss that is noticed only now.
+	errUnseen = errors.New("the token has lost its sessions")
 	// errHeld: somebody else is at it, in a call that does not return.
 	errHeld = errors.New("a call that does not return keeps the token from being mended")
 	// errFull: the token gives no further session.
@@ -249,6 +251,11 @@ func (k *keeper) replace(ctx context.Context, s **session) (err error) {
 		return fmt.Errorf("%w: %w", errFull, called("C_OpenSession", err))
 	case err != nil:
 		return called("C_OpenSession", err)
+	}
+	// Opened after a loss that nobody has noticed yet, it would be taken for lost,
+	// and take up room for ever.
+	if alive, _ := k.inspect(g); !alive {
+		return errors.Join(errUnseen, k.discard(g.slot, handle))
 	}
 	*s = &session{handle: handle, epoch: g.epoch}
 	return nil

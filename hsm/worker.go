@@ -140,6 +140,7 @@ func (w *worker) attempt(ctx context.Context, input []byte) (_ []byte, err error
 // somebody initialises the module again on the way.
 func (w *worker) enter(ctx context.Context) error {
 	k := w.token.keeper
+	noticed := false
 	for {
 		w.used = k.current.Load()
 		if k.void(w.used) {
@@ -149,10 +150,16 @@ func (w *worker) enter(ctx context.Context) error {
 			w.used = k.current.Load()
 		}
 		if w.broken || w.session == nil || w.session.epoch != w.used.epoch {
-			if err := w.refresh(ctx); err != nil {
+			err := w.refresh(ctx)
+			if errors.Is(err, errUnseen) && !noticed {
+				noticed, err = true, w.renew(ctx, sessionClass)
+			}
+			if err != nil {
 				return err
 			}
-			w.used = k.current.Load()
+			if w.used = k.current.Load(); w.session == nil {
+				continue
+			}
 		}
 		m := k.module.Load()
 		if err := m.enter(ctx); err != nil {

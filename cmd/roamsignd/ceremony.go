@@ -23,14 +23,15 @@ type ceremony struct {
 	module, token, serial, pinFile string
 	label, id                      string
 	log                            string
+	chooser                        string // the flag that is token's, if not --token
 	askPIN, json                   bool
 }
 
 // tokenFlags define which token is meant.
 func (c *ceremony) tokenFlags(flags *flag.FlagSet) {
-	flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
+	flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token or tokens counts here")
 	flags.StringVar(&c.module, "module", "", "the `PATH` of the PKCS#11 library (default: the configuration's)")
-	flags.StringVar(&c.token, "token", "", "the token's `LABEL` (default: the configuration's)")
+	flags.StringVar(&c.token, "token", "", "the token's `LABEL` (default: the configuration's; chooses one where it has several)")
 	flags.StringVar(&c.serial, "serial", "", "the token's `SERIAL` number (default: the configuration's)")
 	c.outputFlags(flags)
 }
@@ -58,24 +59,19 @@ func (c *ceremony) logFlags(flags *flag.FlagSet) {
 		"the `FILE` to record it in (default: "+ceremonyLogName+" beside the configuration, or here)")
 }
 
-// read returns the configuration, if one is named, with what the flags say in
-// place of what it says of the token. Its other sections need not be complete:
-// in a ceremony their files are still to come.
+// read returns the configuration, if one is named, with the token that is meant in
+// its section token, whatever the flags say of it in place of what it says.
 func (c *ceremony) read() (*setup, error) {
-	s := &setup{}
-	if c.config != "" {
-		text, err := os.ReadFile(c.config)
-		if err != nil {
-			return nil, fmt.Errorf("reading the configuration: %w", err)
-		}
-		document := strict.Decode(text, &s.config)
-		s.under(filepath.Dir(c.config))
-		if err := document.Err(); err != nil {
-			return nil, errors.Join(faultsOf(c.config, err)...)
-		}
+	s, err := c.parse()
+	if err != nil {
+		return nil, err
 	}
 	t := &s.Token
-	if c.token != "" || c.serial != "" { // another token is meant, by these names alone
+	if len(s.Tokens) > 0 {
+		if err := c.choose(s); err != nil {
+			return nil, err
+		}
+	} else if c.token != "" || c.serial != "" { // another token is meant, by these names alone
 		t.TokenLabel, t.TokenSerial = c.token, c.serial
 	}
 	if c.label != "" || c.id != "" {
@@ -90,6 +86,28 @@ func (c *ceremony) read() (*setup, error) {
 		return nil, command.Usagef("name the token with --config FILE, or with --module PATH and --token LABEL")
 	case c.askPIN && c.pinFile != "":
 		return nil, command.Usagef("--ask-pin and --pin-file: give one of them")
+	}
+	return s, nil
+}
+
+// parse returns the configuration, if one is named. Its other sections need not be
+// complete: in a ceremony their files are still to come.
+func (c *ceremony) parse() (*setup, error) {
+	s := &setup{}
+	if c.config == "" {
+		return s, nil
+	}
+	text, err := os.ReadFile(c.config)
+	if err != nil {
+		return nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	document := strict.Decode(text, &s.config)
+	s.under(filepath.Dir(c.config))
+	if document.Given("token") && document.Given("tokens") {
+		document.Locate("", errors.New("tokens: token is given, too: put all of them under tokens"))
+	}
+	if err := document.Err(); err != nil {
+		return nil, errors.Join(faultsOf(c.config, err)...)
 	}
 	return s, nil
 }

@@ -180,7 +180,8 @@ func certShowCommand() command.Command {
 		Name: "cert show", Args: "(--config FILE | --module PATH --token LABEL) [FLAGS]", Purpose: "Show the key's certificates, in the token and in the file.",
 		About: `Shows the certificates of the key in the token, and the one that the configuration's
 signing.certificate names, with the days that are left and each point in which they leave
-LHDN's profile. It fails where the file's certificate is not for the key.`,
+LHDN's profile. It fails where the file's certificate is not for the key. Most tokens show
+certificates without a login; where this one does not, it logs in.`,
 		Example: `roamsignd cert show --config /etc/roamsign/roamsignd.yaml
 roamsignd cert show --config roamsignd.yaml --roots roots.pem --json`,
 		Define: func(flags *flag.FlagSet) command.Runner {
@@ -207,8 +208,7 @@ type certificates struct {
 }
 
 func (c *ceremony) certShow(ctx context.Context, streams command.Streams, roots string) error {
-	s, wipe, err := c.enter(ctx, streams)
-	defer wipe()
+	s, err := c.read()
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func (c *ceremony) certShow(ctx context.Context, streams command.Streams, roots 
 			return fmt.Errorf("reading the configuration's signing.certificate: %w", err)
 		}
 	}
-	key, err := c.only(ctx, s.Token)
+	key, err := c.certified(ctx, streams, s)
 	if err != nil {
 		return err
 	}
@@ -253,17 +253,30 @@ func (c *ceremony) certShow(ctx context.Context, streams command.Streams, roots 
 	return nil
 }
 
-// only returns the one key that the config names, whatever its attributes.
-func (c *ceremony) only(ctx context.Context, config hsm.Config) (hsm.Key, error) {
-	if config.KeyLabel+config.KeyID == "" {
+// certified returns the one key that the configuration names, with its
+// certificates. It logs in only where the token does not show them without.
+func (c *ceremony) certified(ctx context.Context, streams command.Streams, s *setup) (hsm.Key, error) {
+	if s.Token.KeyLabel+s.Token.KeyID == "" {
 		return hsm.Key{}, command.Usagef("name the key with --label LABEL or --id ID; roamsignd key list shows them")
 	}
-	keys, err := hsm.Keys(ctx, config)
+	if s.Token.TokenLabel+s.Token.TokenSerial != "" {
+		keys, err := hsm.ShownKeys(ctx, s.Token)
+		if err == nil && len(keys) == 1 && keys[0].Public != nil {
+			return keys[0], nil
+		}
+	}
+	s, wipe, err := c.enter(ctx, streams)
+	defer wipe()
+	if err != nil {
+		return hsm.Key{}, err
+	}
+	keys, err := hsm.Keys(ctx, s.Token)
 	switch {
 	case err != nil:
 		return hsm.Key{}, err
 	case len(keys) != 1:
-		return hsm.Key{}, fmt.Errorf("the token has %d keys of label %q and ID %q, want one; roamsignd key list shows them", len(keys), config.KeyLabel, config.KeyID)
+		return hsm.Key{}, fmt.Errorf("the token has %d keys of label %q and ID %q, want one; roamsignd key list shows them",
+			len(keys), s.Token.KeyLabel, s.Token.KeyID)
 	case keys[0].Public == nil:
 		return hsm.Key{}, errors.New("the token does not tell the key's modulus")
 	}

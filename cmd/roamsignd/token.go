@@ -35,7 +35,7 @@ roamsignd token list`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}
 			var modules command.Strings
-			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
+			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token or tokens counts here")
 			flags.Var(&modules, "module", "the `PATH` of a PKCS#11 library; may be repeated")
 			c.outputFlags(flags)
 			return func(ctx context.Context, streams command.Streams, args []string) error {
@@ -54,11 +54,11 @@ func (c *ceremony) tokenList(ctx context.Context, streams command.Streams, modul
 	case c.config != "" && len(modules) > 0:
 		return command.Usagef("--config and --module: give one of them")
 	case c.config != "":
-		s, err := c.read()
+		s, err := c.parse()
 		if err != nil {
 			return err
 		}
-		configs = []hsm.Config{s.Token}
+		configs = s.all()
 	default:
 		if len(modules) == 0 {
 			modules = installed()
@@ -70,15 +70,17 @@ func (c *ceremony) tokenList(ctx context.Context, streams command.Streams, modul
 	if len(configs) == 0 {
 		return errors.New("no PKCS#11 library where HSM makers put theirs: name yours with --module PATH")
 	}
-	var all []moduleReport
+	all := []moduleReport{}
 	var faults []error
-	for _, config := range configs {
-		library, err := hsm.Inventory(ctx, config)
+	for len(configs) > 0 {
+		module := configs[0].Module
+		library, err := hsm.Inventory(ctx, configs[0])
 		if err != nil {
 			faults = append(faults, err)
-			continue
+		} else {
+			all = append(all, reportModule(library, configs))
 		}
-		all = append(all, reportModule(library, config))
+		configs = slices.DeleteFunc(configs, func(one hsm.Config) bool { return one.Module == module })
 	}
 	err := c.tell(streams.Out, all, func(out io.Writer) {
 		for _, m := range all {
@@ -109,8 +111,6 @@ type moduleReport struct {
 	Version      string       `json:"version"`
 	Cryptoki     string       `json:"cryptoki"`
 	Slots        []slotReport `json:"slots"`
-
-	key string // that the configuration names, "" without one
 }
 
 type slotReport struct {
@@ -128,6 +128,8 @@ type slotReport struct {
 	Generate       mechanismReport `json:"generate"`
 	Unwrap         string          `json:"unwrap,omitempty"`
 	Used           bool            `json:"used_by_configuration"`
+
+	key string // that the configuration names in it, "" without one
 }
 
 type mechanismReport struct {
@@ -137,10 +139,11 @@ type mechanismReport struct {
 	MaxBits   uint   `json:"max_bits,omitempty"`
 }
 
-func reportModule(l *hsm.Library, config hsm.Config) moduleReport {
-	m := moduleReport{Module: l.Path, Manufacturer: l.Manufacturer, Description: l.Description, Version: l.Version, Cryptoki: l.Cryptoki}
-	if config.KeyLabel+config.KeyID != "" {
-		m.key = fmt.Sprintf("key label %q, ID %q", config.KeyLabel, config.KeyID)
+// reportModule tells what is in a module, and which of the configured tokens.
+func reportModule(l *hsm.Library, configs []hsm.Config) moduleReport {
+	m := moduleReport{
+		Module: l.Path, Manufacturer: l.Manufacturer, Description: l.Description, Version: l.Version, Cryptoki: l.Cryptoki,
+		Slots: []slotReport{},
 	}
 	for _, s := range l.Slots {
 		r := slotReport{
@@ -148,7 +151,12 @@ func reportModule(l *hsm.Library, config hsm.Config) moduleReport {
 			UserPIN: s.UserPIN, OfficerPIN: s.OfficerPIN, WriteProtected: s.WriteProtected, Sessions: s.Sessions,
 			Sign:     mechanismReport{"CKM_RSA_PKCS", s.Sign.Offered, s.Sign.MinBits, s.Sign.MaxBits},
 			Generate: mechanismReport{"CKM_RSA_PKCS_KEY_PAIR_GEN", s.Generate.Offered, s.Generate.MinBits, s.Generate.MaxBits},
-			Unwrap:   s.Unwrap, Used: names(config, s),
+			Unwrap:   s.Unwrap,
+		}
+		for _, config := range configs {
+			if config.Module == l.Path && names(config, s) {
+				r.Used, r.key = true, fmt.Sprintf("key label %q, ID %q", config.KeyLabel, config.KeyID)
+			}
 		}
 		if s.Err != nil {
 			r.Error = s.Err.Error()
@@ -166,7 +174,7 @@ func (m moduleReport) print(out io.Writer) {
 	for _, s := range m.Slots {
 		s.print(out)
 		if s.Used {
-			fmt.Fprintf(out, "    => the configuration names this token, and in it %s\n", m.key)
+			fmt.Fprintf(out, "    => the configuration names this token, and in it %s\n", s.key)
 		}
 	}
 }
@@ -210,9 +218,9 @@ apart.`,
 		Example: `roamsignd token init --module /usr/lib/softhsm/libsofthsm2.so --label roamsign
 roamsignd token init --config roamsignd.yaml --so-pin-file so-pin --pin-file pin`,
 		Define: func(flags *flag.FlagSet) command.Runner {
-			c := &ceremony{}
+			c := &ceremony{chooser: "--label"}
 			var officerFile string
-			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token counts here")
+			flags.StringVar(&c.config, "config", "", "the configuration `FILE`; its section token or tokens counts here")
 			flags.StringVar(&c.module, "module", "", "the `PATH` of the PKCS#11 library (default: the configuration's)")
 			flags.StringVar(&c.token, "label", "", "the new token's `LABEL` (default: the configuration's)")
 			flags.StringVar(&officerFile, "so-pin-file", "", "the `FILE` with the security officer's PIN (default: it is asked for)")
