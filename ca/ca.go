@@ -1,11 +1,12 @@
 // Package ca is a small certificate authority on files: it issues the server
 // and client certificates of operators that have no authority of their own, and
-// the signing certificates, of LHDN's profile, of throw-away set-ups.
+// the signing certificates, of LHDN's profile, of throw-away set-ups. It also
+// reads what tells which certificates are revoked: [Serials] and [CRLs].
 //
-// It keeps no list of what it issued, revokes nothing, and has intermediates
-// only in the reading. It never holds a signing key: of that it sees the public
-// half. Its own keys lie in files that only their owner can read, since the
-// certificates they make open connections, and sign no document.
+// An [Authority] keeps no list of what it issued; a [Register] does. There are
+// intermediates only in the reading. It never holds a signing key: of that it
+// sees the public half. Its own keys lie in files that only their owner can read,
+// since the certificates they make open connections, and sign no document.
 //
 // The one idea: nothing is implied. Names, validity and key kind are given by
 // the caller, and no file that holds a key is ever overwritten.

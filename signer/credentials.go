@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/roamsign/roamsign/ca"
 )
@@ -44,6 +45,15 @@ func (c *Credentials) revokes(chains [][]*x509.Certificate) *x509.Certificate {
 	return nil
 }
 
+// Overdue tells whether a revocation list should have been replaced by a newer
+// one by now. It stays in force.
+func (c *Credentials) Overdue(now time.Time) error {
+	if due := c.CRLs.RenewalDue(); !due.IsZero() && now.After(due) {
+		return fmt.Errorf("tls.crl: a revocation list was to be renewed by %s", due.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // Load reads the files that are named; [Config.Validate] refuses a TLS that
 // names not all that are needed. It reports what is wrong with each as
 // [ConfigFault]s.
@@ -63,7 +73,10 @@ func (t TLS) Reload(before Credentials) (Credentials, error) {
 			faults = append(faults, ConfigFault{Key: key, Message: err.Error()})
 		}
 	}
-	if t.Key != "" {
+	if t.Certificate != "" {
+		take("tls.key", t.Key, func() error { return ca.Guarded(t.Key) })
+	}
+	if t.Key != "" && len(faults) == 0 {
 		take("tls.certificate", t.Certificate, func() error {
 			return keep(&loaded.Certificate)(ca.LoadPair(t.Certificate, t.Key))
 		})

@@ -186,7 +186,9 @@ func copied(t *testing.T) (dir string) {
 	check(t, err)
 	dir = filepath.Join(t.TempDir(), "dev")
 	check(t, os.CopyFS(dir, os.DirFS(from)))
-	check(t, os.Chmod(filepath.Join(dir, "pin"), 0o600))
+	for _, secret := range []string{"pin", "server.key", filepath.Join("clients", "ca.key")} {
+		check(t, os.Chmod(filepath.Join(dir, secret), 0o600))
+	}
 	return dir
 }
 
@@ -289,7 +291,7 @@ func (d *daemon) pin(t *testing.T) string {
 	return pin
 }
 
-func read(t *testing.T, path string) []byte {
+func read(t testing.TB, path string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(path)
 	check(t, err)
@@ -302,7 +304,7 @@ func write(t *testing.T, path string, content []byte) string {
 	return path
 }
 
-func check(t *testing.T, err error) {
+func check(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

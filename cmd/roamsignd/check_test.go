@@ -215,7 +215,7 @@ func TestCheckKnowsTheDateAndTheKind(t *testing.T) {
 		}, []string{"server.pem", "valid from", past.NotAfter.UTC().Format(time.RFC3339)}},
 		{"a signing certificate of another kind of key", func(t *testing.T, dir string) {
 			check(t, os.Rename(filepath.Join(dir, "client.pem"), filepath.Join(dir, devSigning)))
-		}, []string{"line 9: signing.certificate", "ECDSA", "RSA"}},
+		}, []string{"line 11: signing.certificate", "ECDSA", "RSA"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			dir := folder(t)

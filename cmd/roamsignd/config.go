@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -30,6 +31,9 @@ type config struct {
 	// when one is lost.
 	Token  hsm.Config   `yaml:"token"`
 	Tokens []hsm.Config `yaml:"tokens"`
+	// Clients is the folder of the small authority of "roamsignd client". The
+	// service does not look at it. May be left out.
+	Clients string `yaml:"clients"`
 }
 
 // all returns the tokens that the file names, however it does.
@@ -80,43 +84,71 @@ func (s signing) load() ([]*x509.Certificate, error) {
 // setup is a configuration with what its files hold, read and found sound.
 type setup struct {
 	config
+	path        string // of the configuration
 	credentials signer.Credentials
 	policy      *policy.Policy
 	chain       []*x509.Certificate // the signing certificate first
 }
 
+// readForm reads a configuration file alone, without judging what it says. What
+// is wrong with its form the document tells.
+func readForm(path string) (*setup, *strict.Document, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
+	}
+	s := &setup{path: path}
+	document := strict.Decode(text, &s.config)
+	s.under(filepath.Dir(path))
+	return s, document, nil
+}
+
+// decode reads a configuration file and judges it, but not the files it names.
+func decode(path string) (*setup, *strict.Document, error) {
+	s, document, err := readForm(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	document.Locate("", s.Signer.Validate())
+	s.locateTokens(document)
+	return s, document, nil
+}
+
 // load reads a configuration file and the files it names. The error tells all
 // faults of all of them at once, a line each.
 func load(path string) (*setup, error) {
-	text, err := os.ReadFile(path)
+	s, document, err := decode(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, err
 	}
-	s := &setup{}
-	document := strict.Decode(text, &s.config)
-	s.under(filepath.Dir(path))
-	document.Locate("", s.Signer.Validate())
-	s.locateTokens(document)
-
-	var faults []error
 	s.credentials, err = s.Signer.TLS.Load()
 	document.Locate("", err)
 	s.chain, err = s.Signing.load()
 	document.Locate("", prefixed("signing.certificate", err))
-	switch text, err := os.ReadFile(s.Policy); {
-	case s.Policy == "":
+	var faults []error
+	if s.Policy == "" {
 		document.Locate("", errors.New("policy: missing: name the file that says who may sign for whom"))
-	case err != nil:
-		document.Locate("", prefixed("policy", err))
-	default:
-		s.policy, err = policy.Parse(text)
-		faults = faultsOf(s.Policy, err)
+	} else if s.policy, err = loadPolicy(s.Policy); err != nil {
+		if _, unread := errors.AsType[*fs.PathError](err); unread {
+			document.Locate("", prefixed("policy", err))
+		} else {
+			faults = faultsOf(s.Policy, err)
+		}
 	}
 	return s, errors.Join(append(faultsOf(path, document.Err()), faults...)...)
 }
 
+// loadPolicy reads the policy file.
+func loadPolicy(path string) (*policy.Policy, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Parse(text)
+}
+
 // current tells which of its own certificates, as far as they could be read, are
-// not valid at now. The service starts all the same: it tells those who call.
+// not valid at now, and whether a revocation list should have been renewed. The service starts all the same: it tells those who call.
 func (s *setup) current(now time.Time) error {
 	own := map[string]*x509.Certificate{}
 	if leaf := s.credentials.Certificate.Leaf; leaf != nil {
@@ -132,7 +164,7 @@ func (s *setup) current(now time.Time) error {
 				path, from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
 		}
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, s.credentials.Overdue(now))...)
 }
 
 // prefixed begins an error with the key that it is about.
@@ -161,7 +193,7 @@ func faultsOf(path string, err error) (named []error) {
 // under takes relative paths from the folder of the file.
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
-	paths := []*string{&s.Policy, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
+	paths := []*string{&s.Policy, &s.Clients, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
 	for i := range s.Tokens {
 		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)
 	}

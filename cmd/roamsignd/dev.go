@@ -25,8 +25,8 @@ SUBMISSION, a server and a client certificate, and a policy for two made-up taxp
 and those named; then it serves on loopback until interrupted. What it writes are the
 very files that serve reads. Started again with the same DIR it uses what is there.
 
-DIR/client.yaml is the client's configuration; DIR/ready holds the address while it
-serves. Nothing here is good for real documents: LHDN does not know the authority.`,
+DIR/client.yaml is the client's configuration; roamsignd client add makes others'.
+DIR/ready holds the address while it serves. Nothing here is good for real documents: LHDN does not know the authority.`,
 		Example: `roamsignd dev --dir /tmp/roamsign
 roamsignd dev --dir /tmp/roamsign --listen 127.0.0.1:7443 --taxpayer C25845632020`,
 		Define: func(flags *flag.FlagSet) command.Runner {
@@ -60,6 +60,8 @@ const (
 	devSigning = "signing.pem"
 	devRoots   = "roots.pem" // of the signing certificate, for roamsign verify
 	devTokens  = "tokens"
+	devClients = "clients" // the authority for TLS
+	devRevoked = devClients + "/revoked"
 	devPIN     = "pin"
 	devReady   = "ready"
 	devLock    = "roamsignd.lock" // where it is, dev mode made the folder

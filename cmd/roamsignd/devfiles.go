@@ -64,7 +64,9 @@ listen: %q
 tls:
   certificate: server.pem
   key: server.key
-  client_ca: tls-ca.pem
+  client_ca: %s/ca.pem
+  revoked: %s
+clients: %s
 policy: %s
 signing:
   certificate: %s
@@ -76,7 +78,7 @@ token:
   pin_file: %s
   key_label: %s
   key_id: %q
-`, address, devPolicy, devSigning, module, softHSMVariable, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
+`, address, devClients, devRevoked, devClients, devPolicy, devSigning, module, softHSMVariable, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
 }
 
 // softHSMText is softhsm2.conf, for tokens in a folder.

@@ -160,8 +160,9 @@ func secret() string {
 	return hex.EncodeToString(bytes[:])
 }
 
-// certificates makes those that are missing. An authority's key is thrown away
-// once it has issued: nothing more can come from it.
+// certificates makes those that are missing. The key of the signing
+// certificate's authority is thrown away once it has issued: nothing more can come
+// from it.
 func (d *dev) certificates(out io.Writer, public *rsa.PublicKey) error {
 	now := time.Now().UTC().Truncate(time.Second)
 	validity := ca.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(devValidity)}
@@ -210,29 +211,48 @@ func (d *dev) certifies(public *rsa.PublicKey) error {
 	return nil
 }
 
-// tls makes the server's and the client's certificates and their authority's.
-// The client's is the last to be written: where it is, all are.
+// tls makes the server's and the client's certificates and their authority, which
+// roamsignd client uses, too. The client's is the last to be written: where it
+// is, all are.
 func (d *dev) tls(validity ca.Validity) error {
 	for _, name := range []string{"server.key", "client.key"} { // of a run that was killed
 		if err := os.Remove(d.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 	}
-	authority, err := ca.New("roamsign dev TLS CA", ca.ECDSA, validity)
+	register, err := d.register(validity)
 	if err != nil {
 		return err
 	}
-	server, err := authority.Server([]string{"localhost", "127.0.0.1", "::1"}, validity)
+	validity = register.Within(validity)
+	server, err := register.Server([]string{"localhost", "127.0.0.1", "::1"}, validity)
 	if err != nil {
 		return err
 	}
-	client, err := authority.Client(devCaller, validity)
+	client, err := register.Client(devCaller, validity)
 	if err != nil {
 		return err
 	}
 	return errors.Join(
-		ca.WriteCertificates(d.path("tls-ca.pem"), authority.Certificate()),
+		ca.WriteCertificates(d.path("tls-ca.pem"), register.Certificate()),
 		server.Save(d.path("server.pem"), d.path("server.key")),
 		client.Save(d.path("client.pem"), d.path("client.key")),
 	)
+}
+
+// register makes the authority for TLS, or finds the one of a run that was
+// killed.
+func (d *dev) register(validity ca.Validity) (*ca.Register, error) {
+	folder := d.path(devClients)
+	register, err := ca.OpenRegister(folder)
+	if errors.Is(err, os.ErrNotExist) {
+		if err := os.RemoveAll(folder); err != nil {
+			return nil, err
+		}
+		register, err = ca.NewRegister(folder, "roamsign dev TLS CA", validity)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return register, makeSerials(d.path(devRevoked))
 }

@@ -143,7 +143,7 @@ var failures = []failing{
 	}, []string{"serve", "check", "login", "dev"}, 1, []string{devPolicy + ": line 11: ", "must be a list"}},
 	{"a key of the configuration that nobody knows", func(t *testing.T, dir string) {
 		replace(t, filepath.Join(dir, devConfig), "policy: policy.yaml", "policy: policy.yaml\npolice: policy.yaml")
-	}, []string{"serve", "check", "login", "dev"}, 1, []string{devConfig + ": line 8: police is not a key"}},
+	}, []string{"serve", "check", "login", "dev"}, 1, []string{devConfig + ": line 10: police is not a key"}},
 	{"no configuration", func(t *testing.T, dir string) { check(t, os.Remove(filepath.Join(dir, devConfig))) },
 		[]string{"serve", "check", "login"}, 1, []string{"reading the configuration", devConfig, "no such file"}},
 }

@@ -23,6 +23,7 @@ token. It serves over gRPC, to the callers and for the taxpayers its policy name
 			tokenListCommand(), tokenInitCommand(),
 			keyGenerateCommand(), keyListCommand(), keyCSRCommand(), keyImportP12Command(), keyDeleteCommand(),
 			certImportCommand(), certShowCommand(),
+			clientAddCommand(), clientListCommand(), clientRevokeCommand(),
 		},
 		Code: func(err error) int {
 			if errors.Is(err, hsm.ErrPINIncorrect) || errors.Is(err, hsm.ErrPINLocked) {

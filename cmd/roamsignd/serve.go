@@ -10,7 +10,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/roamsign/roamsign/hsm"
@@ -33,6 +35,10 @@ func serveCommand() command.Command {
 signing certificate, and serves. With several tokens one is enough to start and to
 go on with. On SIGINT or SIGTERM it finishes what is in
 flight, within the configuration's limits.drain.
+
+The policy, the server's certificate and key, the client authorities and the
+revocations are read again when they change, and on SIGHUP. A file with a fault is
+not taken over: what was before stays in force, and the log says so.
 
 Exit codes: 0 stopped as told; 1 it could not start or go on; 2 wrong usage; 77 the
 token refused the PIN or would lock: do not start it again before that is mended.`,
@@ -86,6 +92,9 @@ func listen(address string) (net.Listener, error) {
 func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer, ready func() error) error {
 	log := slog.New(slog.NewTextHandler(logs, nil))
 	defer func() { _ = listener.Close() }() // for the early returns; Serve closes it itself
+	hangups := make(chan os.Signal, 1)      // from here on SIGHUP ends nothing
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	super, err := newSupervisor(os.Getenv)
 	if err != nil {
 		return err
@@ -105,7 +114,10 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if err == nil {
 		defer super.attend(ctx, tokens.Hung)()
 		log.Info("serving", "address", listener.Addr().String(), "sessions", tokens.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
-		err = whileAny(ctx, tokens, func(ctx context.Context) error { return server.Serve(ctx, listener) })
+		err = whileAny(ctx, tokens, func(ctx context.Context) error {
+			defer newReloader(s, server, log).start(ctx, hangups)()
+			return server.Serve(ctx, listener)
+		})
 		log.Info("stopped")
 	}
 	return errors.Join(err, shut(tokens))

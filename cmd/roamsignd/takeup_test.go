@@ -24,7 +24,7 @@ func TestASetUpThatWasKilledIsTakenUp(t *testing.T) {
 	// Backwards, in the order in which they are made.
 	late := []string{devClient, devConfig, devSigning, devRoots}
 	tls := append(late[:len(late):len(late)], "client.pem", "client.key")
-	token := append(tls[:len(tls):len(tls)], "server.pem", "server.key", "tls-ca.pem", devTokens, devSoftHSM)
+	token := append(tls[:len(tls):len(tls)], "server.pem", "server.key", "tls-ca.pem", devClients, devTokens, devSoftHSM)
 	for _, row := range []struct {
 		name    string
 		missing []string

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/roamsign/roamsign/policy"
+	"github.com/roamsign/roamsign/signer"
+)
+
+// lookEvery is how often the files are looked at. A change is taken over when
+// two looks find the same, so that a file that is being written is not.
+const lookEvery = 500 * time.Millisecond
+
+// changeable is the server, as far as files change it.
+type changeable interface {
+	SetPolicy(*policy.Policy)
+	SetCredentials(signer.Credentials) error
+	ReportFiles(error)
+}
+
+// reloader keeps a server going by what stands in its files. It looks at their
+// content, again and again, rather than have itself told of changes: that works
+// for every way in which editors, certificate tools and Kubernetes replace files.
+// It belongs to one goroutine.
+type reloader struct {
+	setup       *setup // as the service was started with
+	server      changeable
+	log         *slog.Logger
+	now         func() time.Time
+	credentials signer.Credentials // in force
+	sources     []*source
+	overdue     bool // a revocation list is, and the log says so
+}
+
+// source is files that are read together.
+type source struct {
+	name  string
+	files []string
+	// take reads them and puts in force what has no fault, but for what waits for
+	// a restart, which it names.
+	take  func() (waits []string, err error)
+	known bool     // they were read before
+	seen  [32]byte // their content when they were read
+	last  [32]byte // their content at the last look
+	fault error    // of what was read
+}
+
+func newReloader(s *setup, server changeable, log *slog.Logger) *reloader {
+	r := &reloader{setup: s, server: server, log: log, now: time.Now, credentials: s.credentials}
+	r.sources = []*source{
+		{name: "policy", files: []string{s.Policy}, take: r.takePolicy},
+		{name: "tls", files: s.Signer.TLS.Files(), take: r.takeCredentials},
+		{name: "signing.certificate", files: []string{s.Signing.Certificate}, take: r.compareSigning},
+		{name: "configuration", files: []string{s.path}, take: r.compareConfig},
+	}
+	return r
+}
+
+// start looks after the files until ctx ends. The function it returns waits for
+// that.
+func (r *reloader) start(ctx context.Context, hangups <-chan os.Signal) (wait func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				r.readAll()
+			case <-ticker.C:
+				r.look()
+			}
+		}
+	})
+	return func() { cancel(); looking.Wait() }
+}
+
+// look reads what has changed and is at rest.
+func (r *reloader) look() {
+	for _, s := range r.sources {
+		content := contentOf(s.files)
+		rests := content == s.last
+		s.last = content
+		if rests && (!s.known || content != s.seen) {
+			r.read(s, content)
+		}
+	}
+	r.report()
+}
+
+// readAll reads everything, since somebody says that it is ready.
+func (r *reloader) readAll() {
+	for _, s := range r.sources {
+		s.known = true // so that it is told
+		s.last = contentOf(s.files)
+		r.read(s, s.last)
+	}
+	r.report()
+}
+
+// read takes a source over. It says so, but for the first time: then what was
+// read when the service was started is read again, lest a change between the two
+// go unseen.
+func (r *reloader) read(s *source, content [32]byte) {
+	first := !s.known
+	s.known, s.seen = true, content
+	var waits []string
+	switch waits, s.fault = s.take(); {
+	case s.fault != nil:
+		r.log.Warn("not taken over: what was before stays in force", "what", s.name, "error", s.fault.Error())
+	case len(waits) > 0:
+		r.log.Warn("changed, and wants a restart", "what", strings.Join(waits, ", "))
+	case !first:
+		r.log.Info("in force", "what", s.name)
+	}
+}
+
+// report tells health of all faults, and the log of a revocation list that
+// should have been renewed. Such a list stays in force: its authority's being
+// late is no reason to let in those it names, nor to refuse everybody else.
+func (r *reloader) report() {
+	var faults []error
+	for _, s := range r.sources {
+		faults = append(faults, prefixed(s.name, s.fault))
+	}
+	err := r.credentials.Overdue(r.now())
+	switch {
+	case err != nil && !r.overdue:
+		r.log.Warn("a revocation list is overdue: it stays in force", "error", err.Error())
+	case err == nil && r.overdue:
+		r.log.Info("the revocation lists are up to date again")
+	}
+	r.overdue = err != nil
+	r.server.ReportFiles(errors.Join(append(faults, err)...))
+}
+
+func (r *reloader) takePolicy() ([]string, error) {
+	rules, err := loadPolicy(r.setup.Policy)
+	if err != nil {
+		return nil, errors.Join(faultsOf(r.setup.Policy, err)...)
+	}
+	r.server.SetPolicy(rules)
+	return nil, nil
+}
+
+// takeCredentials takes over what has no fault, even if some has.
+func (r *reloader) takeCredentials() ([]string, error) {
+	next, err := r.setup.Signer.TLS.Reload(r.credentials)
+	if refused := r.server.SetCredentials(next); refused != nil {
+		return nil, errors.Join(err, refused)
+	}
+	r.credentials = next
+	return nil, err
+}
+
+// compareSigning finds another signing certificate, or one that would prevent a
+// restart.
+func (r *reloader) compareSigning() ([]string, error) {
+	chain, err := r.setup.Signing.load()
+	if err != nil || slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
+		return nil, err
+	}
+	return []string{"signing.certificate"}, nil
+}
+
+// compareConfig finds the keys of the configuration that were changed. Which
+// files there are, what they are read for and all else is settled at the start.
+func (r *reloader) compareConfig() ([]string, error) {
+	next, document, err := decode(r.setup.path)
+	if err != nil {
+		return nil, err
+	}
+	if err := document.Err(); err != nil {
+		return nil, errors.Join(faultsOf(r.setup.path, err)...)
+	}
+	return differing(reflect.ValueOf(r.setup.config), reflect.ValueOf(next.config)), nil
+}
+
+// differing returns the keys under which two configurations are not the same.
+func differing(a, b reflect.Value) (keys []string) {
+	for i := range a.NumField() {
+		key, flags, _ := strings.Cut(a.Type().Field(i).Tag.Get("yaml"), ",")
+		if flags == "inline" {
+			keys = append(keys, differing(a.Field(i), b.Field(i))...)
+		} else if !reflect.DeepEqual(a.Field(i).Interface(), b.Field(i).Interface()) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// contentOf tells whether files are what they were. A file that cannot be read
+// has a content, too: why it cannot.
+func contentOf(files []string) (sum [32]byte) {
+	hash := sha256.New()
+	for _, path := range files {
+		if err := digest(hash, path); err != nil {
+			fmt.Fprintf(hash, "\x00%v\x00", err)
+		}
+		fmt.Fprint(hash, "\x00", path, "\x00")
+	}
+	return [32]byte(hash.Sum(nil))
+}
+
+// digest adds a file's mode and content: a mode may be a fault, too.
+func digest(to io.Writer, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	fmt.Fprint(to, info.Mode())
+	_, err = io.Copy(to, file)
+	return err
+}
