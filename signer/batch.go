@@ -3,6 +3,7 @@ package signer
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -23,32 +24,64 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 		return nil, fault.New(fault.InvalidRequest, "items must be 1 to %d", maxItems)
 	}
 	rules := s.policy.Load()
+	all := make([]item, len(items))
+	abreast := s.sessions + 1 // keeps every session busy: one is verifying while the others sign
+	for i, in := range items {
+		all[i] = s.decideItem(rules, call.caller, in)
+		abreast = min(abreast, atOnce(all[i].grant))
+	}
+	fan(len(items), abreast, func(i int) { s.signItem(ctx, &all[i]) })
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
-	errs := make([]error, len(items))
-	s.fan(len(items), func(i int) {
-		var released signature
-		order, err := parseDigestOrder(items[i])
-		if err == nil {
-			released, err = s.signItem(ctx, rules, call.caller, order)
-		}
-		results[i], errs[i] = result(released, order.id, err), err
-	})
-	call.tally(errs)
+	for i := range all {
+		results[i] = all[i].result()
+	}
+	call.tally(all)
 	return &roamsignv1.SignDigestsResponse{Results: results}, nil
 }
 
-// signItem keeps one item's panic from the others.
-func (s *Server) signItem(ctx context.Context, rules *policy.Policy, caller policy.Caller, order digestOrder) (released signature, err error) {
-	defer recovered(&err)
-	return s.signDigest(ctx, rules, caller, policy.SignDigests, order)
+// item is one item of a batch on its way. Its error stays its own, as do its
+// panics.
+type item struct {
+	order    digestOrder
+	grant    policy.Grant
+	released signature
+	err      error
 }
 
-// fan does n things, as many at a time as keep every session busy: one is
-// verifying while the others sign.
-func (s *Server) fan(n int, do func(i int)) {
+// decideItem reads an item and decides on it.
+func (s *Server) decideItem(rules *policy.Policy, caller policy.Caller, in *roamsignv1.SignDigestRequest) (i item) {
+	defer recovered(&i.err)
+	if i.order, i.err = parseDigestOrder(in); i.err == nil {
+		i.grant, i.err = rules.Decide(caller, policy.SignDigests, i.order.tin, i.order.certificate, s.clock())
+	}
+	return i
+}
+
+// signItem has an item signed if it may be. It takes its turn like a single one.
+func (s *Server) signItem(ctx context.Context, i *item) {
+	defer recovered(&i.err)
+	if i.err == nil {
+		i.released, i.err = s.signDigest(ctx, i.grant, i.order)
+	}
+}
+
+// atOnce is how many of a grant's signatures may be in the making at a time. A
+// batch keeps to it by itself.
+func atOnce(grant policy.Grant) int {
+	most := math.MaxInt
+	for _, l := range []policy.Limits{grant.Limits(), grant.MethodLimits()} {
+		if l.Concurrent > 0 {
+			most = min(most, l.Concurrent)
+		}
+	}
+	return most
+}
+
+// fan does n things, some at a time.
+func fan(n, abreast int, do func(i int)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(n, s.sessions+1) {
+	for range min(n, abreast) {
 		workers.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				do(i)
@@ -58,28 +91,41 @@ func (s *Server) fan(n int, do func(i int)) {
 	workers.Wait()
 }
 
-func result(released signature, id requestID, err error) *roamsignv1.SignDigestsResult {
-	if err != nil {
-		return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Error{Error: refuse(err, id).item()}}
+func (i *item) result() *roamsignv1.SignDigestsResult {
+	if i.err != nil {
+		return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Error{Error: refuse(i.err, i.order.id).item()}}
 	}
-	return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Signature{Signature: released}}
+	return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Signature{Signature: i.released}}
 }
 
-// tally sums up a batch for its line in the log: how many were signed, and of
-// each reason how many were not, with the first one's story.
-func (c *call) tally(errs []error) {
+// maxNamed is how many taxpayers a batch's line in the log names.
+const maxNamed = 10
+
+// tally sums up a batch for its line in the log: for how many taxpayers and the
+// first of them, how many were signed, and of each reason how many were not, with
+// the first one's story.
+func (c *call) tally(all []item) {
 	refused := map[fault.Kind][]error{}
-	signed := len(errs)
-	for _, err := range errs {
-		if err != nil {
-			refused[kindOf(err)] = append(refused[kindOf(err)], err)
+	signed := len(all)
+	named := map[policy.TIN]bool{}
+	var tins []string
+	for _, i := range all {
+		if i.err != nil {
+			refused[kindOf(i.err)] = append(refused[kindOf(i.err)], i.err)
 			signed--
 		}
+		if i.order.tin != "" && !named[i.order.tin] {
+			named[i.order.tin] = true
+			tins = append(tins, string(i.order.tin))
+		}
 	}
-	if signed < len(errs) {
+	if signed < len(all) {
 		c.outcome = "PARTIAL"
 	}
-	c.attrs = []slog.Attr{slog.Int("items", len(errs)), slog.Int("signed", signed)}
+	c.attrs = []slog.Attr{
+		slog.Int("taxpayers", len(tins)), slog.Any("tins", tins[:min(len(tins), maxNamed)]),
+		slog.Int("items", len(all)), slog.Int("signed", signed),
+	}
 	for _, kind := range fault.Kinds() {
 		if each := refused[kind]; len(each) > 0 {
 			c.level = max(c.level, severity(kind))

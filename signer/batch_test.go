@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 )
 
@@ -60,6 +61,7 @@ func TestABatchAnswersEachItemInOrder(t *testing.T) {
 	wrong := map[string]any{"items": 10.0, "first": "verifying the signature under the certificate: crypto/rsa: verification error"}
 	want := map[string]any{
 		"level": "ERROR", "msg": "request", "method": "SignDigests", "caller": erp, "outcome": "PARTIAL", "items": 70.0, "signed": 20.0,
+		"taxpayers": 4.0, "tins": []any{ownTIN, foreignTIN, endedTIN, soleTIN},
 		"NOT_ALLOWED":          map[string]any{"items": 10.0, "first": `caller "spiffe://example.com/erp" has no grant for taxpayer "C25814470030"`},
 		"INVALID_REQUEST":      map[string]any{"items": 10.0, "first": "document_digest must be 32 bytes (SHA-256), not 0"},
 		"REPRESENTATION_ENDED": map[string]any{"items": 10.0, "first": `the representation of taxpayer "D4800990020" has ended`},
@@ -91,9 +93,19 @@ func TestAPanicInOneItemLeavesTheOthers(t *testing.T) {
 
 func TestAPanicAnywhereInAnItemIsItsError(t *testing.T) {
 	s := &Server{clock: func() time.Time { panic("no time") }}
-	released, err := s.signItem(t.Context(), nil, erp, digestOrder{})
-	if kindOf(err) != fault.Internal || released != nil {
-		t.Errorf("got %x, %v, want INTERNAL", released, err)
+	good := &roamsignv1.SignDigestRequest{Tin: ownTIN, DocumentDigest: digestOf(1), CertificateSha256: digestOf(2), RequestId: "request-1"}
+	decided := s.decideItem(nil, erp, good)
+	if kindOf(decided.err) != fault.Internal || decided.released != nil {
+		t.Errorf("deciding: got %x, %v, want INTERNAL", decided.released, decided.err)
+	}
+	allowed, err := policy.Parse([]byte(rules))
+	must(t, err)
+	granted, err := allowed.Decide(erp, policy.SignDigests, ownTIN, [32]byte{1}, time.Now())
+	must(t, err)
+	signed := item{grant: granted}
+	s.signItem(t.Context(), &signed)
+	if kindOf(signed.err) != fault.Internal || signed.released != nil {
+		t.Errorf("signing: got %x, %v, want INTERNAL", signed.released, signed.err)
 	}
 }
 

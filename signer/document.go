@@ -2,8 +2,10 @@ package signer
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/roamsign/roamsign/internal/fault"
 	"github.com/roamsign/roamsign/policy"
@@ -43,8 +45,16 @@ func parseDocumentOrder(in *roamsignv1.SignDocumentRequest) (o documentOrder, er
 	return o, nil
 }
 
+// hash tells one document, and what is to be done with it, from another.
+func (o *documentOrder) hash() [32]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%+v\n", o.options)
+	h.Write(o.document)
+	return [32]byte(h.Sum(nil))
+}
+
 // SignDocument signs a whole document for an identified caller.
-func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentRequest) (*roamsignv1.SignDocumentResponse, error) {
+func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentRequest) (out *roamsignv1.SignDocumentResponse, err error) {
 	call := callOf(ctx)
 	order, err := parseDocumentOrder(in)
 	call.id, call.tin = order.id, order.tin
@@ -56,9 +66,12 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 	if err != nil {
 		return nil, err
 	}
-	if err := s.certificate.usable(grant, now); err != nil {
+	// Reading a document is work, too, so it is charged first.
+	work, err := s.admit(ctx, grant, order.id, order.hash())
+	if err != nil {
 		return nil, err
 	}
+	defer func() { s.settle(work, out != nil, err) }()
 	draft, err := xades.Prepare(order.document, s.certificate.leaf, now, order.options)
 	if err != nil {
 		return nil, documentFault(err)
@@ -66,8 +79,11 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 	if err := checkTaxpayer(order.tin, draft.Facts()); err != nil {
 		return nil, err
 	}
+	if err := checkIssued(grant, draft.Facts()); err != nil {
+		return nil, err
+	}
 	digest := draft.DocDigest()
-	released, err := s.sign(ctx, grant, digest)
+	released, err := s.sign(ctx, work, digest)
 	if err != nil {
 		return nil, err
 	}
@@ -111,4 +127,29 @@ func checkTaxpayer(named policy.TIN, facts xades.Facts) error {
 		Kind: fault.TaxpayerMismatch, Metadata: metadata,
 		Err: fmt.Errorf("the request names taxpayer %q, the document %q", named, metadata["document_tin"]),
 	}
+}
+
+// checkIssued checks that the document is issued within the representation. One
+// that does not tell its time, in the form that LHDN asks for, is within none that
+// begins or ends.
+func checkIssued(grant policy.Grant, facts xades.Facts) error {
+	window := grant.Window()
+	if window.From.IsZero() && window.To.IsZero() {
+		return nil
+	}
+	stated := clip(facts.IssueDate+"T"+facts.IssueTime, maxMetadata)
+	mismatch := &fault.Error{Kind: fault.IssueTimeMismatch}
+	issued, err := time.Parse(time.RFC3339, stated)
+	if err != nil {
+		mismatch.Err = fmt.Errorf("the document does not tell when it was issued: %q is no date and time (2026-11-22, 08:15:00Z)", stated)
+	} else if mismatch.Err = grant.Covers(issued); mismatch.Err == nil {
+		return nil
+	}
+	mismatch.Metadata = map[string]string{"tin": string(grant.Taxpayer()), "document_issued": stated}
+	for key, edge := range map[string]time.Time{"not_before": window.From, "not_after": window.To} {
+		if !edge.IsZero() {
+			mismatch.Metadata[key] = edge.UTC().Format(time.RFC3339)
+		}
+	}
+	return mismatch
 }

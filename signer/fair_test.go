@@ -215,7 +215,7 @@ func (m *lineModel) drain() {
 }
 
 func TestWhateverComesTurnsAreFair(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(25) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		m := newLineModel(t, 1, 1, 3, 10, 2)
 		for range 1000 {
@@ -240,7 +240,7 @@ func FuzzLine(f *testing.F) {
 // Callers of all sorts, who wait, give up and are sent away: never more sessions
 // are in use than there are, and in the end none is and nobody waits.
 func TestSessionsAreNeitherLostNorGivenTwice(t *testing.T) {
-	for seed := range uint64(10) {
+	for seed := range uint64(4) {
 		synctest.Test(t, func(t *testing.T) {
 			const sessions = 3
 			q := newQueue(sessions, 20, 12)

@@ -117,7 +117,7 @@ func digestsStarting(first byte, one way) way {
 // it is asked for more than its sessions, without a deadline, or after the
 // server has returned.
 type fakeKey struct {
-	t              *testing.T
+	t              testing.TB
 	private, other *rsa.PrivateKey
 	sessions       int
 	entered        chan struct{} // gets one element for each call, if there is room
@@ -132,7 +132,7 @@ type fakeKey struct {
 	given   map[[32]byte]bool // SHA-256 of what was given out
 }
 
-func newFakeKey(t *testing.T, m *material, sessions int) *fakeKey {
+func newFakeKey(t testing.TB, m *material, sessions int) *fakeKey {
 	return &fakeKey{
 		t: t, private: m.key, other: m.otherKey, sessions: sessions,
 		entered: make(chan struct{}, 10_000), way: honest, given: map[[32]byte]bool{}, suspect: map[[32]byte]int{},

@@ -2,6 +2,7 @@ package signer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -87,7 +88,7 @@ const (
 
 // rig is a running server and what is around it.
 type rig struct {
-	t         *testing.T
+	t         testing.TB
 	server    *Server
 	key       *fakeKey
 	material  *material
@@ -105,9 +106,11 @@ type rig struct {
 type setting struct {
 	sessions int
 	limits   Limits
+	policy   string // instead of rules
+	state    string
 }
 
-func start(t *testing.T, how setting) *rig {
+func start(t testing.TB, how setting) *rig {
 	t.Helper()
 	m, err := shared()
 	if err != nil {
@@ -120,13 +123,13 @@ func start(t *testing.T, how setting) *rig {
 	r.authority, r.tlsCA = newAuthority(t)
 	own, err := r.authority.Server([]string{"localhost", "127.0.0.1"}, lasting(30))
 	must(t, err)
-	allowed, err := policy.Parse([]byte(rules))
+	allowed, err := policy.Parse([]byte(cmp.Or(how.policy, rules)))
 	must(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(r.authority.Certificate())
 	r.server, err = New(Parts{
 		Config: Config{
-			Listen: "127.0.0.1:0", TLS: TLS{Certificate: "server.pem", Key: "server.key", ClientCA: "ca.pem"}, Limits: how.limits,
+			Listen: "127.0.0.1:0", TLS: TLS{Certificate: "server.pem", Key: "server.key", ClientCA: "ca.pem"}, Limits: how.limits, State: how.state,
 		},
 		Credentials: Credentials{Certificate: pairOf(own.Key, own.Certificate), ClientCAs: pool},
 		Policy:      allowed, Key: r.key, Sessions: how.sessions,
@@ -159,7 +162,7 @@ func (r *rig) serve() {
 	})
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +182,7 @@ func (r *rig) advance(by time.Duration) {
 	r.ahead += by
 }
 
-func newAuthority(t *testing.T) (*ca.Authority, tls.Certificate) {
+func newAuthority(t testing.TB) (*ca.Authority, tls.Certificate) {
 	t.Helper()
 	a, err := ca.New("Test TLS CA", ca.ECDSA, lasting(60))
 	must(t, err)

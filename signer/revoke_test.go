@@ -37,7 +37,7 @@ func speaking(config *tls.Config) *tls.Config {
 }
 
 // serials is a list that revokes a certificate.
-func serials(t *testing.T, own tls.Certificate) *ca.Serials {
+func serials(t testing.TB, own tls.Certificate) *ca.Serials {
 	t.Helper()
 	list, err := ca.ParseSerials([]byte(ca.FormatSerial(own.Leaf.SerialNumber)))
 	must(t, err)

@@ -46,6 +46,10 @@ const (
 // has returned nothing uses the key any more, unless the error says that
 // requests outlived being cut off. A server serves once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	endState, err := s.keepState()
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	state := health.NewServer()
@@ -72,7 +76,15 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	state.Shutdown()
 	failed = errors.Join(failed, s.drain(server))
 	owned.Wait()
-	return failed
+	return errors.Join(failed, endState())
+}
+
+// keepState goes on from the state folder, if there is one.
+func (s *Server) keepState() (end func() error, err error) {
+	if s.config.State == "" {
+		return func() error { return nil }, nil
+	}
+	return s.admission.keep(s.config.State, s.clock())
 }
 
 func (s *Server) options(stopping context.Context) []grpc.ServerOption {

@@ -32,30 +32,63 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 	if err != nil {
 		return nil, err
 	}
-	released, err := s.signDigest(ctx, s.policy.Load(), call.caller, policy.SignDigest, order)
+	grant, err := s.policy.Load().Decide(call.caller, policy.SignDigest, order.tin, order.certificate, s.clock())
+	if err != nil {
+		return nil, err
+	}
+	released, err := s.signDigest(ctx, grant, order)
 	if err != nil {
 		return nil, err
 	}
 	return &roamsignv1.SignDigestResponse{Signature: released}, nil
 }
 
-// signDigest decides on an order and has it signed.
-func (s *Server) signDigest(ctx context.Context, rules *policy.Policy, caller policy.Caller, method policy.Method, order digestOrder) (signature, error) {
-	grant, err := rules.Decide(caller, method, order.tin, order.certificate, s.clock())
+// signDigest has a granted order signed.
+func (s *Server) signDigest(ctx context.Context, grant policy.Grant, order digestOrder) (released signature, err error) {
+	work, err := s.admit(ctx, grant, order.id, order.digest)
 	if err != nil {
 		return nil, err
 	}
-	return s.sign(ctx, grant, order.digest)
+	defer func() { s.settle(work, released != nil, err) }()
+	return s.sign(ctx, work, order.digest)
 }
 
-// sign is the only way to a signature: granted, under the certificate that is
-// current and valid now, admitted, signed, verified, released.
-func (s *Server) sign(ctx context.Context, grant policy.Grant, digest [32]byte) (signature, error) {
+// admitted is work that may be done: only [Server.admit] makes it, and who has
+// it settles it.
+type admitted struct {
+	grant  policy.Grant
+	charge *charge
+}
+
+// admit lets work in that is granted, for the certificate that is current and
+// valid now, and within the caller's limits. Work of the same ID and digest is
+// charged once.
+func (s *Server) admit(ctx context.Context, grant policy.Grant, id requestID, digest [32]byte) (admitted, error) {
 	if !grant.Valid() {
-		return nil, fault.New(fault.NotAllowed, "signing without a grant")
+		return admitted{}, fault.New(fault.NotAllowed, "work without a grant")
 	}
-	if err := s.certificate.usable(grant, s.clock()); err != nil {
-		return nil, err
+	now := s.clock()
+	if err := s.certificate.usable(grant, now); err != nil {
+		return admitted{}, err
+	}
+	charged, err := s.admission.charge(ctx, grant, id, digest, now)
+	if err != nil {
+		return admitted{}, err
+	}
+	return admitted{grant: grant, charge: charged}, nil
+}
+
+// settle ends work that was admitted, by what became of it.
+func (s *Server) settle(work admitted, released bool, err error) {
+	s.admission.settle(work.charge, released, err, s.clock())
+}
+
+// sign is the only way to a signature: granted and admitted, signed in its turn,
+// verified, released.
+func (s *Server) sign(ctx context.Context, work admitted, digest [32]byte) (signature, error) {
+	grant := work.grant
+	if !grant.Valid() {
+		return nil, fault.New(fault.NotAllowed, "signing what was not admitted")
 	}
 	released, wrong := s.obtain(ctx, grant, digest)
 	if fault.Of(wrong) != fault.SignatureWrong {

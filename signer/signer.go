@@ -80,6 +80,7 @@ type Server struct {
 	key         Key
 	sessions    int
 	certificate certificate
+	admission   *admission
 	queue       *queue
 	log         *slog.Logger
 	clock       func() time.Time
@@ -109,6 +110,7 @@ func New(p Parts) (*Server, error) {
 		log:   p.Log,
 		clock: p.Clock,
 	}
+	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)

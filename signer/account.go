@@ -1,0 +1,148 @@
+package signer
+
+import (
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/roamsign/roamsign/policy"
+)
+
+// account is what one caller takes of this signer. [admission] guards it.
+type account struct {
+	making  int                      // signatures in the making
+	tallies map[policy.Method]*tally // by method; of all methods together, ""
+	recent  memory
+}
+
+func newAccount() *account { return &account{tallies: map[policy.Method]*tally{}} }
+
+// tally returns what is counted of a method, or of all ("").
+func (a *account) tally(method policy.Method) *tally {
+	t := a.tallies[method]
+	if t == nil {
+		t = &tally{method: method}
+		a.tallies[method] = t
+	}
+	return t
+}
+
+// tally counts what limits are about. What it has counted outlives the limits.
+type tally struct {
+	method policy.Method // "": all of them
+	limits policy.Limits
+	bucket *rate.Limiter // nil: there is no rate
+	making int           // signatures in the making
+	used   int           // of the day's
+	kept   int           // what the state folder says was used: nothing beyond it is released
+}
+
+// limited tells whether limits need an account.
+func limited(l policy.Limits) bool { return l.Rate > 0 || l.Daily > 0 || l.Concurrent > 0 }
+
+// apply puts limits in force, if they are others. What was taken stays taken.
+func (t *tally) apply(l policy.Limits, now time.Time) {
+	if t.limits == l {
+		return
+	}
+	burst := max(l.Burst, 1)
+	switch {
+	case l.Rate <= 0:
+		t.bucket = nil
+	case t.bucket == nil:
+		t.bucket = rate.NewLimiter(rate.Limit(l.Rate), burst)
+	default:
+		t.bucket.SetLimitAt(now, rate.Limit(l.Rate))
+		t.bucket.SetBurstAt(now, burst)
+	}
+	t.limits = l
+}
+
+// take takes one from the bucket, or tells how long there will be none.
+func (t *tally) take(now time.Time) (wait time.Duration) {
+	if t.bucket == nil {
+		return 0
+	}
+	place := t.bucket.ReserveN(now, 1)
+	if wait = place.DelayFrom(now); wait > 0 {
+		place.CancelAt(now)
+	}
+	return wait
+}
+
+// putBack undoes a take. The bucket never holds more than its burst.
+func (t *tally) putBack(now time.Time) {
+	if t.bucket != nil {
+		t.bucket.AllowN(now, -1)
+	}
+}
+
+// block is how many signatures are put down as used at a time: a hundredth of
+// the day's. It bounds both how often the state is written and what a crash
+// costs the caller.
+func (t *tally) block() int { return max(t.limits.Daily/100, 1) }
+
+// due is what is to be put down now: what was used and a block ahead of it.
+func (t *tally) due() int {
+	return max(t.used, t.kept, min(t.used+t.block()-1, t.limits.Daily))
+}
+
+// unkept tells that there is more used than put down, where that counts.
+func (t *tally) unkept() bool { return t.limits.Daily > 0 && t.used > t.kept }
+
+// low tells that what is put down will soon be used.
+func (t *tally) low() bool {
+	return t.limits.Daily > t.kept && t.block() >= 8 && t.kept-t.used < t.block()/2
+}
+
+// freeRetries is how many retries of one request are spared the rate: more is a
+// flood, whatever it is called.
+const freeRetries = 16
+
+// maxRecent is how many requests of a caller are remembered.
+const maxRecent = 16384
+
+// memory knows a caller's last requests, so that their retries count once. The
+// zero memory is empty.
+type memory struct {
+	requests map[requestKey]*request
+	ring     []*request // in the order of their coming
+	next     int        // where the ring, once full, is written over
+}
+
+// requestKey is a hash of all that makes two requests the same.
+type requestKey [16]byte
+
+// request is one that was charged, and whatever of its retries is in the making.
+type request struct {
+	key     requestKey
+	day     time.Time // on which it was charged
+	tallies [2]*tally // on which it was charged; nil is none
+	making  int
+	retries int
+	settled bool // it stays charged
+}
+
+func (m *memory) recall(key requestKey) *request { return m.requests[key] }
+
+// add remembers a request, and forgets the oldest where there are too many.
+func (m *memory) add(r *request) {
+	if m.requests == nil {
+		m.requests = map[requestKey]*request{}
+	}
+	m.requests[r.key] = r
+	if len(m.ring) < maxRecent {
+		m.ring = append(m.ring, r)
+		return
+	}
+	m.forget(m.ring[m.next])
+	m.ring[m.next] = r
+	m.next = (m.next + 1) % maxRecent
+}
+
+// forget lets a request count anew.
+func (m *memory) forget(r *request) {
+	if m.requests[r.key] == r {
+		delete(m.requests, r.key)
+	}
+}
