@@ -39,6 +39,11 @@ func (v Verifiers) Checkpoint(text []byte) (Checkpoint, error) {
 		}
 		return Checkpoint{}, fmt.Errorf("a checkpoint whose signature is wrong: %w", err)
 	}
+	for _, signature := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(signature.Base64); err != nil {
+			return Checkpoint{}, errors.New("a checkpoint whose signature is not in its one form")
+		}
+	}
 	c, err := parseCheckpoint(n.Text)
 	if err == nil && c.Origin != v.origin {
 		err = fmt.Errorf("a checkpoint of log %q, the keys are of log %q", c.Origin, v.origin)

@@ -36,11 +36,12 @@ const (
 // resources reads a log's resources by their paths (https://c2sp.org/tlog-tiles).
 type resources struct {
 	read func(ctx context.Context, path string, most int) ([]byte, error)
+	dir  string // where they are files
 }
 
 // Dir returns the log in a directory.
 func Dir(path string) Source {
-	return resources{func(_ context.Context, name string, most int) ([]byte, error) {
+	return resources{dir: path, read: func(_ context.Context, name string, most int) ([]byte, error) {
 		file, err := os.Open(filepath.Join(path, filepath.FromSlash(name)))
 		if err != nil {
 			if errors.Is(err, syscall.ENOTDIR) {
@@ -56,7 +57,7 @@ func Dir(path string) Source {
 // URL returns the log served at a URL prefix. The client is the caller's: it
 // brings the certificate, the roots to trust, and a time limit.
 func URL(prefix *url.URL, client *http.Client) Source {
-	return resources{func(ctx context.Context, name string, most int) ([]byte, error) {
+	return resources{read: func(ctx context.Context, name string, most int) ([]byte, error) {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, prefix.JoinPath(name).String(), nil)
 		if err != nil {
 			return nil, err
