@@ -232,61 +232,6 @@ func TestPermitIsByNameAndNotForSigning(t *testing.T) {
 	}
 }
 
-// who may read whose signatures of which taxpayers, beside their own.
-func readable(who, owner Caller, tin TIN) bool {
-	switch who {
-	case erp, nobody:
-		return owner == who
-	case portal:
-		return owner == who || tin == windowed || tin == unbounded
-	case reader:
-		return owner == who || slices.Contains([]TIN{windowed, unbounded, ended, rightless, itself}, tin)
-	case auditor:
-		return true
-	}
-	return false
-}
-
-func TestEveryReadingIsDeniedUnlessGranted(t *testing.T) {
-	p := parsed(t)
-	by := map[Caller][]Method{
-		erp: {GetReceipt}, portal: {ListSignatures, FindSignature}, reader: {FindSignature},
-		auditor: {GetReceipt, ListSignatures}, nobody: {GetReceipt, ListSignatures, FindSignature},
-	}
-	answers := map[bool]int{}
-	for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
-		grant, err := p.DecideRead(c.caller, c.method, c.owner, c.tin)
-		want := slices.Contains(by[c.caller], c.method) && c.owner != "" && c.tin != "" && readable(c.caller, c.owner, c.tin)
-		if (err == nil) != want || grant.Valid() != want {
-			t.Errorf("%+v: got %+v, %v, want allowed: %v", c, grant, err, want)
-		}
-		if err != nil && (fault.Of(err) != fault.NotAllowed || grant != ReadGrant{}) {
-			t.Errorf("%+v: got %+v with %v, want NOT_ALLOWED alone", c, grant, err)
-		}
-		if got := (readCell{grant.Caller(), grant.Method(), grant.Owner(), grant.Taxpayer()}); err == nil && got != c {
-			t.Errorf("grant: got %+v, want %+v", got, c)
-		}
-		answers[want]++
-	}
-	if answers[true] == 0 || answers[false] == 0 {
-		t.Errorf("answers: got %v, want both", answers)
-	}
-}
-
-// readCell is one question about reading.
-type readCell struct {
-	caller Caller
-	method Method
-	owner  Caller
-	tin    TIN
-}
-
-func readCells() []readCell {
-	all := cross([]readCell{{}}, everyCaller, func(c *readCell, v Caller) { c.caller = v })
-	all = cross(all, everyMethod, func(c *readCell, v Method) { c.method = v })
-	return cross(all, everyCaller, func(c *readCell, v Caller) { c.owner = v })
-}
-
 func TestZeroValuesDeny(t *testing.T) {
 	if (Grant{}).Valid() || (ReadGrant{}).Valid() {
 		t.Error("a zero grant is valid")
@@ -314,16 +259,27 @@ func TestZeroValuesDeny(t *testing.T) {
 			head: nil,
 		},
 	}
+	nameless := &Policy{
+		taxpayers: []Taxpayer{{Rights: rights}}, places: map[TIN]int{"": 0},
+		callers: map[Caller]*caller{erp: {methods: map[Method]Limits{SignDigest: {}}, signs: reach{everybody: true}}},
+	}
+	if grant, err := nameless.Decide(erp, SignDigest, "", some, first); fault.Of(err) != fault.NotAllowed || grant.Valid() {
+		t.Errorf("the taxpayer without a TIN: got %v, %v, want NOT_ALLOWED", grant, err)
+	}
 	for name, p := range policies {
 		for _, c := range cells() {
 			if grant, err := p.Decide(c.caller, c.method, c.tin, c.certificate, c.now); fault.Of(err) != fault.NotAllowed || grant.Valid() {
 				t.Errorf("%s policy: %+v: got %v, %v, want NOT_ALLOWED", name, c, grant, err)
 			}
-			if err := p.Permit(c.caller, c.method); fault.Of(err) != fault.NotAllowed {
-				t.Errorf("%s policy: Permit(%q, %q): got %v, want NOT_ALLOWED", name, c.caller, c.method, err)
+		}
+		for _, who := range everyCaller {
+			for _, method := range everyMethod {
+				if err := p.Permit(who, method); fault.Of(err) != fault.NotAllowed {
+					t.Errorf("%s policy: Permit(%q, %q): got %v, want NOT_ALLOWED", name, who, method, err)
+				}
 			}
-			if list := p.Taxpayers(c.caller, c.certificate, c.now); len(list) != 0 {
-				t.Errorf("%s policy: Taxpayers(%q): got %v, want none", name, c.caller, list)
+			if list := p.Taxpayers(who, some, first); len(list) != 0 {
+				t.Errorf("%s policy: Taxpayers(%q): got %v, want none", name, who, list)
 			}
 		}
 		for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {

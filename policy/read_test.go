@@ -1,0 +1,63 @@
+package policy
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/roamsign/roamsign/internal/fault"
+)
+
+// who may read whose signatures of which taxpayers, beside their own.
+func readable(who, owner Caller, tin TIN) bool {
+	switch who {
+	case erp, nobody:
+		return owner == who
+	case portal:
+		return owner == who || tin == windowed || tin == unbounded
+	case reader:
+		return owner == who || slices.Contains([]TIN{windowed, unbounded, ended, rightless, itself}, tin)
+	case auditor:
+		return true
+	}
+	return false
+}
+
+func TestEveryReadingIsDeniedUnlessGranted(t *testing.T) {
+	p := parsed(t)
+	by := map[Caller][]Method{
+		erp: {GetReceipt}, portal: {ListSignatures, FindSignature}, reader: {FindSignature},
+		auditor: {GetReceipt, ListSignatures}, nobody: {GetReceipt, ListSignatures, FindSignature},
+	}
+	answers := map[bool]int{}
+	for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
+		grant, err := p.DecideRead(c.caller, c.method, c.owner, c.tin)
+		want := slices.Contains(by[c.caller], c.method) && c.owner != "" && c.tin != "" && readable(c.caller, c.owner, c.tin)
+		if (err == nil) != want || grant.Valid() != want {
+			t.Errorf("%+v: got %+v, %v, want allowed: %v", c, grant, err, want)
+		}
+		if err != nil && (fault.Of(err) != fault.NotAllowed || grant != ReadGrant{}) {
+			t.Errorf("%+v: got %+v with %v, want NOT_ALLOWED alone", c, grant, err)
+		}
+		if got := (readCell{grant.Caller(), grant.Method(), grant.Owner(), grant.Taxpayer()}); err == nil && got != c {
+			t.Errorf("grant: got %+v, want %+v", got, c)
+		}
+		answers[want]++
+	}
+	if answers[true] == 0 || answers[false] == 0 {
+		t.Errorf("answers: got %v, want both", answers)
+	}
+}
+
+// readCell is one question about reading.
+type readCell struct {
+	caller Caller
+	method Method
+	owner  Caller
+	tin    TIN
+}
+
+func readCells() []readCell {
+	all := cross([]readCell{{}}, everyCaller, func(c *readCell, v Caller) { c.caller = v })
+	all = cross(all, everyMethod, func(c *readCell, v Method) { c.method = v })
+	return cross(all, everyCaller, func(c *readCell, v Caller) { c.owner = v })
+}
