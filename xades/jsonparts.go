@@ -67,7 +67,9 @@ func (r *jsonReader) readSignature(signature jsonNode, p *parts) {
 
 	qualifying := r.one(r.one(signature, "Object"), "QualifyingProperties")
 	p.props = qualifying.raw
-	props := r.one(r.one(qualifying, "SignedProperties"), "SignedSignatureProperties")
+	signed := r.one(qualifying, "SignedProperties")
+	p.propsID = r.attribute(signed, "Id")
+	props := r.one(signed, "SignedSignatureProperties")
 	p.signingTime = r.text(props, "SigningTime")
 	cert := r.one(r.one(props, "SigningCertificate"), "Cert")
 	digest := r.one(cert, "CertDigest")
@@ -91,7 +93,7 @@ func (r *jsonReader) readSignedInfo(info jsonNode, p *parts) {
 		switch {
 		case kind == jsonTypeProps || uri == "#"+idProps:
 			r.once(&ofProps, ref)
-			p.propsDigest, p.propsDigestMethod = digest, method
+			p.propsDigest, p.propsDigestMethod, p.propsURI = digest, method, uri
 		case kind == "" || uri == "":
 			r.once(&ofDocument, ref)
 			p.docDigest, p.docDigestMethod = digest, method

@@ -60,11 +60,21 @@ func twoDecimals(out, literal []byte) []byte {
 // stringStyle escapes characters otherwise than canonical JSON does.
 type stringStyle struct {
 	happened string
-	rewrites bool   // else strings stay as they are
+	slashes  slashRule
+	rewrites bool   // else strings stay as they are, but for slashes
 	escaped  string // beyond what JSON needs, in ASCII: / as \/, all others as \uXXXX
 	beyond   bool   // all beyond ASCII, as \uXXXX
 	digits   string // of \uXXXX
 }
+
+// slashRule is what becomes of slashes in strings that otherwise stay.
+type slashRule uint8
+
+const (
+	slashesStay slashRule = iota
+	slashesEscaped
+	slashesBare
+)
 
 const (
 	lowerHex = "0123456789abcdef"
@@ -73,12 +83,13 @@ const (
 
 var jsonStringStyles = []stringStyle{
 	{},
-	{`slashes were hashed as \/ (as PHP writes them)`, true, "/", false, ""},
-	{`characters beyond ASCII were hashed as \uXXXX (as Python writes them)`, true, "", true, lowerHex},
-	{`slashes were hashed as \/ and characters beyond ASCII as \uXXXX (as PHP writes them)`, true, "/", true, lowerHex},
-	{`the characters & < > were hashed as \u0026 and the like (as Go writes them)`, true, "&<>", false, lowerHex},
-	{`the characters & ' + < > and those beyond ASCII were hashed as \uXXXX (as System.Text.Json writes them)`, true, "\"&'+<>`", true, upperHex},
-	{"strings were hashed without any escapes but those JSON needs", true, "", false, ""},
+	{happened: `slashes were hashed as \/ (as PHP writes them)`, slashes: slashesEscaped},
+	{happened: `slashes were hashed as / and stand in the file as \/ (as PHP writes them)`, slashes: slashesBare},
+	{happened: `characters beyond ASCII were hashed as \uXXXX (as Python writes them)`, rewrites: true, beyond: true, digits: lowerHex},
+	{happened: `slashes were hashed as \/ and characters beyond ASCII as \uXXXX (as PHP writes them)`, rewrites: true, escaped: "/", beyond: true, digits: lowerHex},
+	{happened: `the characters & < > were hashed as \u0026 and the like (as Go writes them)`, rewrites: true, escaped: "&<>", digits: lowerHex},
+	{happened: `the characters & ' + < > and those beyond ASCII were hashed as \uXXXX (as System.Text.Json writes them)`, rewrites: true, escaped: "\"&'+<>`", beyond: true, digits: upperHex},
+	{happened: "strings were hashed without any escapes but those JSON needs", rewrites: true},
 }
 
 // restyle writes canonical JSON in a library's style. It decodes and encodes
@@ -94,7 +105,7 @@ func (a *attempts) restyle(canonical []byte, numbers numberStyle, texts stringSt
 			text := canonical[i+1 : i+1+closingQuote(canonical[i+1:])]
 			i += len(text) + 2
 			if !texts.rewrites {
-				out = append(out, canonical[start:i]...)
+				out = texts.slashes.append(out, canonical[start:i])
 				continue
 			}
 			if bytes.IndexByte(text, '\\') >= 0 {
@@ -133,6 +144,26 @@ func closingQuote(text []byte) int {
 			i++
 		}
 	}
+}
+
+// append appends a string as it stands, but for slashes.
+func (rule slashRule) append(out, text []byte) []byte {
+	if rule == slashesStay || bytes.IndexByte(text, '/') < 0 {
+		return append(out, text...)
+	}
+	for i := 0; i < len(text); i++ {
+		switch {
+		case text[i] == '\\' && text[i+1] == '/' && rule == slashesBare:
+			continue
+		case text[i] == '\\':
+			out = append(out, '\\')
+			i++
+		case text[i] == '/' && rule == slashesEscaped:
+			out = append(out, '\\')
+		}
+		out = append(out, text[i])
+	}
+	return out
 }
 
 // special tells of each byte whether a string with it is not written as it is.

@@ -17,8 +17,9 @@ type reading struct {
 
 	json *jsonDocument // JSON
 
-	blanks     []byte // XML: the canonical form with blanks, once it is read
-	blanksRead bool
+	blanks      []byte // XML: the canonical form with blanks, once it is read
+	blanksRead  bool
+	blankBlocks []xmlBlock // and where blocks were in it
 }
 
 // parse reads a document as a verifier does: nothing is normalized but what the

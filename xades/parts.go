@@ -23,12 +23,13 @@ type parts struct {
 
 	docDigest, docDigestMethod     string // Reference to the document
 	propsDigest, propsDigestMethod string // Reference to the signed properties
+	propsURI, propsID              string // what that refers to, and what there is
 	certDigest, certDigestMethod   string
 	signingTime                    string
 	issuer, serial                 string
 
 	props      []byte // exactly the bytes that PropsDigest is taken over; nil if there are none
-	signedInfo []byte // SignedInfo as it stands, to name the slip of signing it
+	signedInfo []byte // JSON: SignedInfo, to name the slip of signing it
 }
 
 // The algorithms and names of the official samples (LHDN SDK, signature page).

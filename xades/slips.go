@@ -161,8 +161,20 @@ func (v *verification) signatureSlip(signature, digest []byte) string {
 		return "the base64 text of the digest was hashed and signed: sign the 32 bytes themselves"
 	case over(sha256.Sum256([]byte(hex.EncodeToString(digest)))):
 		return "the hex text of the digest was hashed and signed: sign the 32 bytes themselves"
-	case over(sha256.Sum256(v.parts.signedInfo)):
-		return "SignedInfo was signed, as XMLDSig has it: LHDN wants the signature over the document's digest"
+	}
+	for _, text := range v.signedInfos() {
+		if text != nil && over(sha256.Sum256(text)) {
+			return "SignedInfo was signed, as XMLDSig has it: LHDN wants the signature over the document's digest"
+		}
 	}
 	return ""
+}
+
+// signedInfos are the forms of SignedInfo that signers sign.
+func (v *verification) signedInfos() [][]byte {
+	if v.Format == JSON {
+		return [][]byte{v.parts.signedInfo}
+	}
+	inclusive, exclusive := v.doc.subtree("SignedInfo")
+	return [][]byte{exclusive, inclusive, v.doc.asItStands("SignedInfo")}
 }

@@ -8,6 +8,7 @@ import (
 // xmlForms are the known slips with XML.
 func (d *reading) xmlForms(a *attempts) []form {
 	const declaration = `<?xml version="1.0" encoding="UTF-8"?>`
+	const blanksKept = "blanks between elements were not removed before hashing"
 	whole := func(before, after string) func() [][]byte {
 		return func() [][]byte { return [][]byte{[]byte(before), d.canonical, []byte(after)} }
 	}
@@ -17,14 +18,15 @@ func (d *reading) xmlForms(a *attempts) []form {
 	for _, version := range others {
 		add(versionChanged(version), func() [][]byte { return withVersion(d.canonical, version) })
 	}
-	add("blanks between elements were not removed before hashing", func() [][]byte { return some(d.withBlanks(a)) })
+	add(blanksKept, func() [][]byte { return some(d.withBlanks(a)) })
+	add(blanksKept, func() [][]byte { return some(d.withBlanksBut(a)) })
 	add("cac:Signature was not removed before hashing", d.withXMLPointer)
 	add("empty elements were hashed as <a/>; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, "/>") })
 	add("empty elements were hashed as <a />; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, " />") })
 	for _, version := range others {
-		add(versionChanged(version)+", and blanks between elements were not removed", func() [][]byte {
-			return withVersion(d.withBlanks(a), version)
-		})
+		happened := versionChanged(version) + ", and blanks between elements were not removed"
+		add(happened, func() [][]byte { return withVersion(d.withBlanksBut(a), version) })
+		add(happened, func() [][]byte { return withVersion(d.withBlanks(a), version) })
 	}
 	add("the root did not declare xmlns:ext yet when the digest was taken", d.withoutRootDeclaration)
 	add("the XML declaration was hashed, too", whole(declaration, ""))
@@ -46,11 +48,28 @@ func (d *reading) withBlanks(a *attempts) []byte {
 	if !d.blanksRead && a.afford(len(d.source)+perName*d.names) {
 		doc, err := scanXML(d.source, xmlOptions{keepBlanks: true})
 		if err == nil && len(doc.canonical) != len(d.canonical) {
-			d.blanks = doc.canonical
+			d.blanks, d.blankBlocks = doc.canonical, doc.blocks
 		}
 	}
 	d.blanksRead = true
 	return d.blanks
+}
+
+// withBlanksBut is the same but for the blanks before each block: a block that
+// was put in with a line of its own left the blanks after it as they were.
+func (d *reading) withBlanksBut(a *attempts) []byte {
+	text := d.withBlanks(a)
+	if text == nil || !a.afford(len(text)) {
+		return nil
+	}
+	out, from := a.scratch[:0], 0
+	for i := range d.blankBlocks {
+		at := d.blankBlocks[i].at
+		out = append(out, bytes.TrimRight(text[from:at], " \t\n")...)
+		from = at
+	}
+	a.scratch = append(out, text[from:]...)
+	return a.scratch
 }
 
 // withXMLPointer is the canonical form with cac:Signature left in.
@@ -214,34 +233,55 @@ func versionAt(canonical []byte, at int, version string) [][]byte {
 
 // xmlPropsForms are the known slips with the signed properties in XML.
 func (d *reading) xmlPropsForms(props []byte) []form {
-	replaced := func(old, new string) func() [][]byte {
-		return func() [][]byte { return some(bytes.ReplaceAll(props, []byte(old), []byte(new))) }
+	without := func(declarations ...string) string {
+		text := string(props)
+		for _, declaration := range declarations {
+			text = strings.ReplaceAll(text, declaration, "")
+		}
+		return text
 	}
-	return []form{
-		{"it was taken with <ds:DigestMethod .../>; .NET writes a blank before the slash", replaced(` />`, `/>`)},
-		{"it was taken with <ds:DigestMethod ...></ds:DigestMethod>, and the file has it self-closed", replaced(` />`, `></ds:DigestMethod>`)},
-		{"it was taken with a self-closed <ds:DigestMethod ... />, and the file has it expanded", replaced(`></ds:DigestMethod>`, ` />`)},
-		{"it was taken without xmlns:ds on the ds: elements, which .NET's OuterXml repeats", replaced(` xmlns:ds="`+nsDS+`"`, ``)},
-		{"it was taken over the canonical form (C14N); LHDN takes it over .NET's OuterXml", func() [][]byte { return some(d.canonicalProps()) }},
+	const ds, xades = ` xmlns:ds="` + nsDS + `"`, ` xmlns:xades="` + nsXAdES + `"`
+	const bare = "it was taken without the namespaces that .NET's OuterXml declares on each element that needs them"
+	const canonical = "it was taken over the canonical form (C14N); LHDN takes it over .NET's OuterXml"
+	const qualifying = "it was taken over QualifyingProperties; in XML it belongs over SignedProperties"
+	forms := []form{
+		{"it was taken with <ds:DigestMethod .../>; .NET writes a blank before the slash", replaced(string(props), ` />`, `/>`)},
+		{"it was taken with <ds:DigestMethod ...></ds:DigestMethod>, and the file has it self-closed", replaced(string(props), ` />`, `></ds:DigestMethod>`)},
+		{"it was taken with a self-closed <ds:DigestMethod ... />, and the file has it expanded", replaced(string(props), `></ds:DigestMethod>`, ` />`)},
+		{"it was taken without xmlns:ds on the ds: elements, which .NET's OuterXml repeats", replaced(without(ds), "", "")},
+		{bare, replaced(without(ds, xades), "", "")},
+		{bare, replaced(without(ds), ` />`, `/>`)},
+		{bare, replaced(without(ds, xades), ` />`, `/>`)},
 	}
+	for _, of := range []struct{ element, happened string }{{"SignedProperties", canonical}, {"QualifyingProperties", qualifying}} {
+		inclusive, exclusive := d.subtree(of.element)
+		forms = append(forms,
+			form{of.happened, func() [][]byte { return some(exclusive) }},
+			form{of.happened, func() [][]byte { return some(inclusive) }})
+	}
+	return append(forms, form{"it was taken over the text as it stands in the file; LHDN takes it over one line, without blanks between elements", func() [][]byte {
+		return some(d.asItStands("SignedProperties"))
+	}})
 }
 
-// canonicalProps is the exclusive canonical form of SignedProperties, or nil.
-func (d *reading) canonicalProps() []byte {
-	for _, block := range d.blocks {
-		if from := bytes.Index(block.canonical, []byte("<xades:SignedProperties ")); from >= 0 {
-			const ends = "</xades:SignedProperties>"
-			to := bytes.Index(block.canonical[from:], []byte(ends))
-			if to < 0 {
-				return nil
-			}
-			text := string(block.canonical[from : from+to+len(ends)])
-			text = strings.Replace(text, "<xades:SignedProperties ", `<xades:SignedProperties xmlns:xades="`+nsXAdES+`" `, 1)
-			for _, tag := range []string{"DigestMethod", "DigestValue", "X509IssuerName", "X509SerialNumber"} {
-				text = strings.Replace(text, "<ds:"+tag, "<ds:"+tag+` xmlns:ds="`+nsDS+`"`, 1)
-			}
-			return []byte(text)
-		}
+func replaced(text, old, new string) func() [][]byte {
+	return func() [][]byte { return some([]byte(strings.ReplaceAll(text, old, new))) }
+}
+
+// asItStands is the element of that name as the source has it, or nil.
+func (d *reading) asItStands(local string) []byte {
+	end := bytes.Index(d.source, []byte(local+">"))
+	if end < 0 {
+		return nil
 	}
-	return nil
+	open := bytes.LastIndexByte(d.source[:end], '<')
+	end += len(local) + 1
+	if d.source[open+1] != '/' {
+		return nil
+	}
+	from := bytes.Index(d.source, append([]byte{'<'}, d.source[open+2:end-1]...))
+	if from < 0 || from >= open {
+		return nil
+	}
+	return d.source[from:end]
 }

@@ -194,6 +194,10 @@ func (v *verification) signedProperties() {
 	p := v.parts
 	v.issuer()
 	v.serial()
+	if p.propsDigest != "" && p.props != nil && (p.propsURI != "#"+idProps || p.propsID != idProps) {
+		v.warn("", "the Reference to the signed properties has the URI %q, and these have the Id %q; in all samples they are %q and %q, and LHDN may look for those",
+			p.propsURI, p.propsID, "#"+idProps, idProps)
+	}
 	switch {
 	case p.propsDigest == "":
 		v.fail("DS319", "there is no digest of the signed properties")

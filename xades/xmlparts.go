@@ -63,7 +63,9 @@ func (r *blockReader) readSignature(signature *etree.Element) {
 	r.readSignedInfo(r.one(signature, nsDS, "SignedInfo"))
 
 	qualifying := r.one(r.one(signature, nsDS, "Object"), nsXAdES, "QualifyingProperties")
-	properties := r.path(qualifying, nsXAdES, "SignedProperties", "SignedSignatureProperties")
+	signed := r.one(qualifying, nsXAdES, "SignedProperties")
+	r.propsID = attrOf(signed, "Id")
+	properties := r.one(signed, nsXAdES, "SignedSignatureProperties")
 	r.signingTime = textOf(r.one(properties, nsXAdES, "SigningTime"))
 	cert := r.path(properties, nsXAdES, "SigningCertificate", "Cert")
 	r.certDigest, r.certDigestMethod = r.digestOf(r.one(cert, nsXAdES, "CertDigest"))
@@ -77,9 +79,6 @@ func (r *blockReader) readSignedInfo(info *etree.Element) {
 		return
 	}
 	r.signatureAlgorithm = attrOf(r.one(info, nsDS, "SignatureMethod"), "Algorithm")
-	if text, err := serialize(info.Copy()); err == nil {
-		r.signedInfo = text
-	}
 	var documents, properties int
 	for _, reference := range children(info, nsDS, "Reference") {
 		switch {
@@ -88,6 +87,7 @@ func (r *blockReader) readSignedInfo(info *etree.Element) {
 			r.docDigest, r.docDigestMethod = r.digestOf(reference)
 		default:
 			properties++
+			r.propsURI = attrOf(reference, "URI")
 			r.propsDigest, r.propsDigestMethod = r.digestOf(reference)
 		}
 	}
