@@ -16,33 +16,39 @@ const maxNameElements = 32
 type rdnSET []nameElement
 
 type nameElement struct {
-	Type  asn1.ObjectIdentifier
-	Value asn1.RawValue
+	oid   string // "2.5.4.97"
+	name  string // what .NET writes for it
+	value asn1.RawValue
 }
 
-// attributeNames are the names .NET writes for attribute types; all others are
-// written OID.2.5.4.97 and so on.
-var attributeNames = map[string]string{
-	"2.5.4.3":                    "CN",
-	"2.5.4.4":                    "SN",
-	"2.5.4.5":                    "SERIALNUMBER",
-	"2.5.4.6":                    "C",
-	"2.5.4.7":                    "L",
-	"2.5.4.8":                    "S",
-	"2.5.4.9":                    "STREET",
-	"2.5.4.10":                   "O",
-	"2.5.4.11":                   "OU",
-	"2.5.4.12":                   "T",
-	"2.5.4.13":                   "Description",
-	"2.5.4.17":                   "PostalCode",
-	"2.5.4.18":                   "POBox",
-	"2.5.4.20":                   "Phone",
-	"2.5.4.24":                   "X21Address",
-	"2.5.4.42":                   "G",
-	"2.5.4.43":                   "I",
-	"2.5.4.46":                   "dnQualifier",
-	"0.9.2342.19200300.100.1.25": "DC",
-	"1.2.840.113549.1.9.1":       "E",
+// attributeType is a type of attribute, and the name that .NET has for it.
+type attributeType struct{ oid, name string }
+
+// attributeTypes are those that .NET writes by name, and LHDN's own, by the
+// content of their DER. All others are written OID.1.2.3 and so on.
+var attributeTypes = map[string]attributeType{
+	"\x55\x04\x03": {"2.5.4.3", "CN"},
+	"\x55\x04\x04": {"2.5.4.4", "SN"},
+	"\x55\x04\x05": {oidSerialNumber, "SERIALNUMBER"},
+	"\x55\x04\x06": {"2.5.4.6", "C"},
+	"\x55\x04\x07": {"2.5.4.7", "L"},
+	"\x55\x04\x08": {"2.5.4.8", "S"},
+	"\x55\x04\x09": {"2.5.4.9", "STREET"},
+	"\x55\x04\x0a": {"2.5.4.10", "O"},
+	"\x55\x04\x0b": {"2.5.4.11", "OU"},
+	"\x55\x04\x0c": {"2.5.4.12", "T"},
+	"\x55\x04\x0d": {"2.5.4.13", "Description"},
+	"\x55\x04\x11": {"2.5.4.17", "PostalCode"},
+	"\x55\x04\x12": {"2.5.4.18", "POBox"},
+	"\x55\x04\x14": {"2.5.4.20", "Phone"},
+	"\x55\x04\x18": {"2.5.4.24", "X21Address"},
+	"\x55\x04\x2a": {"2.5.4.42", "G"},
+	"\x55\x04\x2b": {"2.5.4.43", "I"},
+	"\x55\x04\x2e": {"2.5.4.46", "dnQualifier"},
+	"\x55\x04\x61": {oidOrganizationIdentifier, "OID." + oidOrganizationIdentifier},
+
+	"\x09\x92\x26\x89\x93\xf2\x2c\x64\x01\x19": {"0.9.2342.19200300.100.1.25", "DC"},
+	"\x2a\x86\x48\x86\xf7\x0d\x01\x09\x01":     {"1.2.840.113549.1.9.1", "E"},
 }
 
 // Name writes a DER-encoded distinguished name as .NET's
@@ -53,30 +59,30 @@ func Name(der []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := make([]string, 0, len(rdns))
+	out := make([]byte, 0, len(der)+16*len(rdns))
 	for i := len(rdns) - 1; i >= 0; i-- {
-		values := make([]string, 0, len(rdns[i]))
-		for _, a := range rdns[i] {
-			oid := a.Type.String()
-			name, ok := attributeNames[oid]
-			if !ok {
-				name = "OID." + oid
-			}
-			text, err := directoryString(a.Value)
+		for j, a := range rdns[i] {
+			text, err := directoryString(a.value)
 			if err != nil {
-				return "", fmt.Errorf("%s: %w", name, err)
+				return "", fmt.Errorf("%s: %w", a.name, err)
 			}
-			values = append(values, name+"="+quoteRDN(text))
+			if j > 0 {
+				out = append(out, " + "...)
+			}
+			out = append(append(append(out, a.name...), '='), quoteRDN(text)...)
 		}
-		parts = append(parts, strings.Join(values, " + "))
+		if i > 0 {
+			out = append(out, ", "...)
+		}
 	}
-	return strings.Join(parts, ", "), nil
+	return string(out), nil
 }
 
 // parseName reads a Name: a SEQUENCE of SETs of SEQUENCEs of a type and a value
 // (X.501). It goes step by step, which is faster than to have encoding/asn1 do
 // it, and ends at the bound.
 func parseName(der []byte) ([]rdnSET, error) {
+	const usual = 8
 	sets, rest, err := constructed(der, asn1.TagSequence)
 	switch {
 	case err != nil:
@@ -84,24 +90,24 @@ func parseName(der []byte) ([]rdnSET, error) {
 	case len(rest) > 0:
 		return nil, errors.New("reading a distinguished name: data after it")
 	}
-	var rdns []rdnSET
-	for elements := 0; len(sets) > 0; {
+	rdns, elements := make([]rdnSET, 0, usual), make([]nameElement, 0, usual)
+	for len(sets) > 0 {
 		var set []byte
 		if set, sets, err = constructed(sets, asn1.TagSet); err != nil {
 			return nil, fmt.Errorf("reading an element of a distinguished name: %w", err)
 		}
-		var rdn rdnSET
+		first := len(elements)
 		for len(set) > 0 {
-			if elements++; elements > maxNameElements {
+			if len(elements) == maxNameElements {
 				return nil, fmt.Errorf("a distinguished name of over %d elements", maxNameElements)
 			}
 			var a nameElement
 			if a, set, err = parseElement(set); err != nil {
 				return nil, fmt.Errorf("reading an element of a distinguished name: %w", err)
 			}
-			rdn = append(rdn, a)
+			elements = append(elements, a)
 		}
-		rdns = append(rdns, rdn)
+		rdns = append(rdns, rdnSET(elements[first:]))
 	}
 	return rdns, nil
 }
@@ -111,27 +117,57 @@ func parseElement(der []byte) (a nameElement, rest []byte, err error) {
 	if err != nil {
 		return a, nil, err
 	}
-	if content, err = asn1.Unmarshal(content, &a.Type); err != nil {
+	if content, err = a.parseType(content); err != nil {
 		return a, nil, err
 	}
-	content, err = asn1.Unmarshal(content, &a.Value)
+	content, err = parseDER(content, &a.value)
 	if err == nil && len(content) > 0 {
 		err = errors.New("data after the value")
 	}
 	return a, rest, err
 }
 
+// parseType reads the attribute's type and gives what follows it.
+func (a *nameElement) parseType(der []byte) (rest []byte, err error) {
+	var v asn1.RawValue
+	rest, err = parseDER(der, &v)
+	if err == nil && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOID && !v.IsCompound {
+		if known, ok := attributeTypes[string(v.Bytes)]; ok {
+			a.oid, a.name = known.oid, known.name
+			return rest, nil
+		}
+	}
+	var oid asn1.ObjectIdentifier
+	rest, err = asn1.Unmarshal(der, &oid)
+	a.oid = oid.String()
+	a.name = "OID." + a.oid
+	return rest, err
+}
+
 // constructed reads a DER value of a tag that holds others, and gives these and
 // what follows it.
 func constructed(der []byte, tag int) (content, rest []byte, err error) {
 	var v asn1.RawValue
-	if rest, err = asn1.Unmarshal(der, &v); err != nil {
+	if rest, err = parseDER(der, &v); err != nil {
 		return nil, nil, err
 	}
 	if v.Class != asn1.ClassUniversal || v.Tag != tag || !v.IsCompound {
 		return nil, nil, fmt.Errorf("tag %d where %d is expected", v.Tag, tag)
 	}
 	return v.Bytes, rest, nil
+}
+
+// parseDER reads one value and gives what follows it. What has a tag and a length
+// of one byte each needs no library.
+func parseDER(der []byte, v *asn1.RawValue) (rest []byte, err error) {
+	const tagBits, compound, longTag, longLength = 0x1f, 0x20, 0x1f, 0x80
+	if len(der) < 2 || der[0]&tagBits == longTag || der[1] >= longLength || len(der)-2 < int(der[1]) {
+		return asn1.Unmarshal(der, v)
+	}
+	end := 2 + int(der[1])
+	v.Class, v.Tag, v.IsCompound = int(der[0]>>6), int(der[0]&tagBits), der[0]&compound != 0
+	v.Bytes, v.FullBytes = der[2:end], der[:end]
+	return der[end:], nil
 }
 
 // nameAttribute finds the first attribute of a type ("2.5.4.97") in a Name.
@@ -142,8 +178,8 @@ func nameAttribute(der []byte, oid string) string {
 	}
 	for _, set := range rdns {
 		for _, a := range set {
-			if a.Type.String() == oid {
-				text, _ := directoryString(a.Value) // unreadable is as good as empty
+			if a.oid == oid {
+				text, _ := directoryString(a.value) // unreadable is as good as empty
 				return text
 			}
 		}

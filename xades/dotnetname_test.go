@@ -4,6 +4,8 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"math/rand/v2"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -153,5 +155,48 @@ func TestIssuersInTheWild(t *testing.T) {
 		if got, err := Name(cert.RawIssuer); err != nil || got != want {
 			t.Errorf("%s: got %q (%v), want %q", file, got, err, want)
 		}
+	}
+}
+
+// The types of the table are found by their DER: each must be what its dotted form
+// says.
+func TestKnownTypesStandUnderTheirDER(t *testing.T) {
+	for der, known := range attributeTypes {
+		encoded, err := asn1.Marshal(objectIdentifier(t, known.oid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(encoded[2:]); got != der {
+			t.Errorf("%s (%s) stands under % x, want % x", known.oid, known.name, der, got)
+		}
+	}
+}
+
+// What is read without encoding/asn1 must be read as it does.
+func TestDERIsReadAsTheLibraryDoes(t *testing.T) {
+	random := rand.New(rand.NewPCG(31, 2026))
+	names := [][]byte{testSubject(t), testIssuer(t), multiValued(t, nameValue{"2.5.4.3", "a"}, nameValue{"2.5.4.97", "b"})}
+	var read, refused int
+	for i := range 30_000 {
+		name := names[i%len(names)]
+		der := append([]byte(nil), name[random.IntN(len(name)):]...)
+		der[random.IntN(min(3, len(der)))] = byte(random.IntN(256))
+		var got, want asn1.RawValue
+		rest, err := parseDER(der, &got)
+		wantRest, wantErr := asn1.Unmarshal(der, &want)
+		if (err == nil) != (wantErr == nil) || string(rest) != string(wantRest) {
+			t.Fatalf("% x: got %v and the rest % x, want %v and % x", der, err, rest, wantErr, wantRest)
+		}
+		if err != nil {
+			refused++
+			continue
+		}
+		read++
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("% x: got %+v, want %+v", der, got, want)
+		}
+	}
+	if read == 0 || refused == 0 {
+		t.Errorf("%d were read, %d refused", read, refused)
 	}
 }

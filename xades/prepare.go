@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -46,8 +47,8 @@ type Draft struct {
 	props       []byte
 	docDigest   [sha256.Size]byte
 	propsDigest [sha256.Size]byte
-	signed      []byte // with zeros (in base64) for the signature
-	signatureAt int    // where in signed the base64 of the signature begins
+	pieces      [][]byte // the signed document, with zeros (in base64) for the signature
+	signatureAt int      // where in all of them the base64 of the signature begins
 	warnings    []string
 }
 
@@ -83,11 +84,12 @@ type unsigned struct {
 	canonical []byte
 	header    *header
 	warnings  []string
-	blockAt   int    // where in the assembled document the signature block begins
+	blockAt   int    // where in the first piece of the assembled document the signature block begins
 	opens     string // what stands before the signature value there
 	props     func(*values) []byte
-	assemble  func(*values) []byte
-	readsBack func(v *values, signed []byte) bool // as it was written
+	// assemble gives the pieces of the signed document, and whether the block is
+	// read there as it was written.
+	assemble func(*values) (pieces [][]byte, readsBack bool)
 }
 
 // Prepare reads an unsigned UBL 2.1 document, XML or JSON, and decides every
@@ -117,8 +119,9 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 	v.docDigest = base64.StdEncoding.EncodeToString(d.docDigest[:])
 	v.propsDigest = base64.StdEncoding.EncodeToString(d.propsDigest[:])
 	v.signature = base64.StdEncoding.EncodeToString(make([]byte, key.Size()))
-	d.signed = doc.assemble(v)
-	d.signatureAt = doc.blockAt + bytes.Index(d.signed[doc.blockAt:], []byte(doc.opens)) + len(doc.opens)
+	pieces, readsBack := doc.assemble(v)
+	d.pieces = pieces
+	d.signatureAt = doc.blockAt + bytes.Index(pieces[0][doc.blockAt:], []byte(doc.opens)) + len(doc.opens)
 	if err := d.checkSize(); err != nil {
 		return nil, err
 	}
@@ -126,14 +129,18 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 		d.warnings = append(d.warnings, fmt.Sprintf("the certificate's serial number has %d digits; LHDN's XML validation may fail over %d (send JSON instead)",
 			len(v.serial), maxSerialDigits))
 	}
-	if !doc.readsBack(v, d.signed) {
+	if !readsBack {
 		return nil, fmt.Errorf("%w: the signature block cannot stand in it; declare fewer namespaces at the root", ErrUnsignable)
 	}
 	return d, nil
 }
 
 func (d *Draft) checkSize() error {
-	switch size := len(d.signed); {
+	size := 0
+	for _, piece := range d.pieces {
+		size += len(piece)
+	}
+	switch {
 	case size > MaxSigned:
 		return fmt.Errorf("%w: %d bytes once signed; LHDN takes %d (300 KB), so split the document", ErrTooLarge, size, MaxSigned)
 	case size > MaxSurely:
@@ -149,7 +156,7 @@ func (d *Draft) Complete(signature []byte) ([]byte, error) {
 	if err := rsa.VerifyPKCS1v15(d.key, crypto.SHA256, d.docDigest[:], signature); err != nil {
 		return nil, fmt.Errorf("%w under the certificate: it was made with another key or over another digest", ErrSignature)
 	}
-	signed := bytes.Clone(d.signed)
+	signed := slices.Concat(d.pieces...)
 	base64.StdEncoding.Encode(signed[d.signatureAt:], signature)
 	return signed, nil
 }
@@ -198,7 +205,7 @@ func readUnsignedXML(document []byte, options Options) (*unsigned, error) {
 	return &unsigned{
 		format: XML, canonical: doc.canonical, header: &doc.header, warnings: warnings,
 		blockAt: doc.rootEnd, opens: "<ds:SignatureValue>",
-		props: xmlProps, assemble: doc.assemble, readsBack: doc.readsBack,
+		props: xmlProps, assemble: doc.assemble,
 	}, nil
 }
 
@@ -224,15 +231,14 @@ func readUnsignedJSON(document []byte, options Options) (*unsigned, error) {
 	return &unsigned{
 		format: JSON, canonical: doc.canonical, header: &doc.header, warnings: warnings,
 		blockAt: doc.spliceAt, opens: `"SignatureValue":[{"_":"`,
-		props:     func(v *values) []byte { return jsonProps(*v) },
-		assemble:  func(v *values) []byte { return doc.assemble(*v) },
-		readsBack: jsonReadsBack,
+		props:    func(v *values) []byte { return jsonProps(*v) },
+		assemble: func(v *values) ([][]byte, bool) { return [][]byte{doc.assemble(*v)}, jsonReadsBack(v) },
 	}, nil
 }
 
 // jsonReadsBack tells whether the block is read as it was written, in a document
 // of nothing else.
-func jsonReadsBack(v *values, _ []byte) bool {
+func jsonReadsBack(v *values) bool {
 	const open, end = `{"Invoice":[{`, `}]}`
 	bare := &jsonDocument{canonical: []byte(open + end), spliceAt: len(open), empty: true}
 	doc, err := scanJSON(bare.assemble(*v), jsonOptions{literals: literalsAsIs})

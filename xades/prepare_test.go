@@ -258,6 +258,29 @@ func TestOwnInvoicesAreSignedAndReadBack(t *testing.T) {
 	}
 }
 
+// Every block declares all that the root does when it is read by itself, and a
+// verifier bounds that: what it would not read must not be signed.
+func TestARootThatDeclaresMuchIsSignedOnlyIfItCanBeVerified(t *testing.T) {
+	cert := testCertificate(t)
+	for _, row := range []struct{ uri, from, to int }{{20, 116, 124}, {500, 50, 60}} {
+		var signed, refusals int
+		for n := row.from; n < row.to; n++ {
+			declared := numbered(n, ` xmlns:p%d="urn:`+strings.Repeat("u", row.uri)+`"`)
+			draft, err := Prepare([]byte(strings.Replace(minimal(""), "<Invoice", "<Invoice"+declared, 1)), cert, signingTime, Options{})
+			if err != nil {
+				refused(t, err, ErrUnsignable, "declare fewer namespaces at the root")
+				refusals++
+				continue
+			}
+			signed++
+			judged(t, completed(t, draft), "")
+		}
+		if signed == 0 || refusals == 0 {
+			t.Errorf("namespaces of %d bytes: %d were signed, %d refused", row.uri, signed, refusals)
+		}
+	}
+}
+
 // wellFormed lets encoding/xml read a document, and checks what it does not: that
 // every prefix is bound.
 func wellFormed(t *testing.T, document []byte) {

@@ -30,9 +30,14 @@ const (
 // xmlWriter appends fixed text and escaped values.
 type xmlWriter []byte
 
-// put appends fixed, then value as it stands in text.
+// put appends fixed, then a value that stands in text as it is: base64, a time or
+// a number.
 func (w *xmlWriter) put(fixed, value string) {
-	*w = append(*w, fixed...)
+	*w = append(append(*w, fixed...), value...)
+}
+
+// escape appends a value as it stands in text.
+func (w *xmlWriter) escape(value string) {
 	if !strings.ContainsAny(value, "&<>\r") {
 		*w = append(*w, value...)
 		return
@@ -60,7 +65,8 @@ func (w *xmlWriter) properties(v *values, xades, ds string) {
 	w.put(`<xades:SignedProperties Id="`+idProps+`"`+xades+`><xades:SignedSignatureProperties><xades:SigningTime>`, v.signingTime)
 	w.put(`</xades:SigningTime><xades:SigningCertificate><xades:Cert><xades:CertDigest><ds:DigestMethod Algorithm="`+algDigest+`"`+ds+
 		` /><ds:DigestValue`+ds+`>`, v.certDigest)
-	w.put(`</ds:DigestValue></xades:CertDigest><xades:IssuerSerial><ds:X509IssuerName`+ds+`>`, v.issuer)
+	w.put(`</ds:DigestValue></xades:CertDigest><xades:IssuerSerial><ds:X509IssuerName`+ds+`>`, "")
+	w.escape(v.issuer)
 	w.put(`</ds:X509IssuerName><ds:X509SerialNumber`+ds+`>`, v.serial)
 	w.put(`</ds:X509SerialNumber></xades:IssuerSerial></xades:Cert></xades:SigningCertificate></xades:SignedSignatureProperties></xades:SignedProperties>`, "")
 }
@@ -82,11 +88,12 @@ func (w *xmlWriter) pointer(cac, cbc string) {
 	w.put(`<cac:Signature`+cac+cbc+`><cbc:ID>`+idSignature+`</cbc:ID><cbc:SignatureMethod>`+uriEnveloped+`</cbc:SignatureMethod></cac:Signature>`, "")
 }
 
-// assemble returns the signed document: the canonical form with the two blocks
-// spliced in, UBLExtensions as the root's first child and cac:Signature where
-// UBL's schema wants it. They declare the prefixes cac and cbc themselves where
-// the root does not bind them as UBL does.
-func (d *xmlDocument) assemble(v *values) []byte {
+// assemble returns the pieces of the signed document: the canonical form with the
+// two blocks spliced in, UBLExtensions as the root's first child and cac:Signature
+// where UBL's schema wants it. They declare the prefixes cac and cbc themselves
+// where the root does not bind them as UBL does. It tells whether they can stand
+// there.
+func (d *xmlDocument) assemble(v *values) (pieces [][]byte, whole bool) {
 	cac, cbc := ` xmlns:cac="`+nsCAC+`"`, xmlCBC
 	if d.bindsCAC {
 		cac = ""
@@ -95,29 +102,33 @@ func (d *xmlDocument) assemble(v *values) []byte {
 		cbc = ""
 	}
 	const blocks = 5000 // and the certificate
-	w := make(xmlWriter, 0, len(d.canonical)+len(v.certificate)+blocks)
+	w := make(xmlWriter, 0, d.rootEnd+len(v.certificate)+blocks)
 	w = append(w, d.canonical[:d.rootEnd]...)
 	w.extensions(v, cbc)
-	w = append(w, d.canonical[d.rootEnd:d.supplierAt]...)
+	middle := len(w)
 	w.pointer(cac, cbc)
-	return append(w, d.canonical[d.supplierAt:]...)
+	return [][]byte{w[:middle], d.canonical[d.rootEnd:d.supplierAt], w[middle:], d.canonical[d.supplierAt:]},
+		readsBack(w, d.rootEnd, middle, len(v.issuer))
 }
 
-// readsBack tells whether a signed document is the canonical form with two whole
-// elements spliced in that are well-formed where they stand, within the bounds.
-// That it is not is for a root that declares too much, or would be a fault of
-// this package. The canonical bytes are compared, not read again.
-func (d *xmlDocument) readsBack(_ *values, signed []byte) bool {
-	s := xmlScanner{src: signed}
-	root, between, rest := d.canonical[:d.rootEnd], d.canonical[d.rootEnd:d.supplierAt], d.canonical[d.supplierAt:]
-	if !bytes.HasPrefix(signed, root) || s.next() != nil || s.pos != len(root) || !s.element() {
+// readsBack tells whether the root's start tag and two whole elements follow each
+// other that are well-formed below it, within the bounds: those of a scanner, and
+// those on what the digest leaves out, in which every block declares all that the
+// root does. That they do not is for a root that declares too much, or would be a
+// fault of this package.
+//
+// What stands between the two in the document, and after them, need not be read
+// again. It is taken from the canonical form, where it stands below the same start
+// tag, and whole elements before it leave nothing behind: neither a namespace in
+// scope nor an element open.
+func readsBack(blocks []byte, rootEnd, middle, issuer int) bool {
+	const properties = 2 << 10 // less the issuer; and what else is longer when it is read
+	if rootEnd+len(blocks)+issuer+properties > maxBlocks {
 		return false
 	}
-	if !bytes.HasPrefix(signed[s.pos:], between) {
-		return false
-	}
-	s.pos += len(between)
-	return s.element() && bytes.Equal(signed[s.pos:], rest)
+	s := xmlScanner{src: blocks}
+	s.expect(usualDepth)
+	return s.next() == nil && s.pos == rootEnd && s.element() && s.pos == middle && s.element() && s.pos == len(blocks)
 }
 
 // element reads an element that begins here, to its end.
@@ -126,6 +137,9 @@ func (s *xmlScanner) element() bool {
 	for {
 		if err := s.next(); err != nil || s.kind == tokEOF {
 			return false
+		}
+		if s.kind == tokStart {
+			s.leaf()
 		}
 		if s.kind == tokEnd && len(s.open) == depth {
 			return true

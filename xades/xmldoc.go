@@ -11,6 +11,7 @@ const (
 	// is written out with every namespace in scope, and read into a tree.
 	maxBlocks   = 64 << 10
 	usualBlocks = 6 << 10
+	usualDepth  = 24
 	// maxNamed is how many names of a kind are kept for people to read.
 	maxNamed = 8
 )
@@ -77,7 +78,8 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	r.doc.supplierAt = -1
 	r.kept.keepBlanks = options.keepBlanks
 	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
-	r.expect(24)
+	r.scanner.expect(usualDepth)
+	r.roles = make([]role, 0, usualDepth)
 	for {
 		if err := r.scanner.next(); err != nil {
 			return nil, err
@@ -96,13 +98,6 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	r.kept.flush(&r.scanner)
 	r.doc.canonical, r.doc.differs = r.kept.out, r.kept.differs
 	return &r.doc, nil
-}
-
-// expect makes room for a document of ordinary shape: so many elements deep.
-func (r *xmlReader) expect(depth int) {
-	s := &r.scanner
-	s.open, r.roles = make([]openElement, 0, depth), make([]role, 0, depth)
-	s.attrs, s.ns.bound = make([]attribute, 0, depth/2), make([]binding, 0, depth/2)
 }
 
 // current is the output that the scanner's position belongs to.

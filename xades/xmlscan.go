@@ -126,6 +126,12 @@ func position(src []byte, at int) string {
 	return fmt.Sprintf("line %d, column %d", line, column)
 }
 
+// expect makes room for a document of ordinary shape: so many elements deep.
+func (s *xmlScanner) expect(depth int) {
+	s.open, s.attrs = make([]openElement, 0, depth), make([]attribute, 0, depth/2)
+	s.ns.bound = make([]binding, 0, depth/2)
+}
+
 // next reads one token into the scanner. After tokEOF the document was whole.
 func (s *xmlScanner) next() error {
 	if s.endFollow {
