@@ -112,7 +112,7 @@ func create(ctx context.Context, config Config, keys []Key) error {
 // lockDir takes the directory for this process, as long as it lives, and makes
 // durable whatever a process before it wrote and did not live to fsync.
 func lockDir(dir string) (*store, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|os.O_CREATE, 0o600) // a writer would hold off a remount
 	if err != nil {
 		return nil, err
 	}
