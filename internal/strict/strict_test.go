@@ -22,6 +22,8 @@ type whole struct {
 	List    []string          `yaml:"list"`
 	Env     map[string]string `yaml:"env"`
 	Items   []inner           `yaml:"items"`
+	Share   float64           `yaml:"share"`
+	Size    uint64            `yaml:"size"`
 }
 
 func TestAValidFileIsReadWhole(t *testing.T) {
@@ -41,15 +43,16 @@ func TestAValidFileIsReadWhole(t *testing.T) {
 func TestEveryFaultIsToldWithItsLine(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"an unknown key, at the top and below", "lisen: x\ninner:\n  pth: y\n",
-			"line 1: lisen is not a key here; the keys are listen, inner, count, list, env, items\nline 3: inner.pth is not a key here; the keys are path, wait"},
+			"line 1: lisen is not a key here; the keys are listen, inner, count, list, env, items, share, size\nline 3: inner.pth is not a key here; the keys are path, wait"},
 		{"a key given twice", "count: 1\ncount: 2\n", "line 2: count is given twice"},
-		{"values of the wrong kind", "count: many\nlist: {a: b}\ninner: {wait: long}\n",
-			"line 1: count must be a whole number\nline 2: list must be a list\nline 3: inner.wait must be a duration, such as \"5s\""},
+		{"values of the wrong kind", "count: many\nlist: {a: b}\ninner: {wait: long}\nshare: half\nsize: -1\n",
+			"line 1: count must be a whole number\nline 2: list must be a list\nline 3: inner.wait must be a duration, such as \"5s\"\n" +
+				"line 4: share must be a number\nline 5: size must be a whole number"},
 		{"a text where a mapping belongs", "inner: 3\n", "line 1: inner must have the keys path, wait"},
 		{"faults in a list's items", "items:\n  - path: x\n  - pth: y\n    wait: long\n  - 3\n",
 			"line 3: items[1].pth is not a key here; the keys are path, wait\nline 4: items[1].wait must be a duration, such as \"5s\"\nline 5: items[2] must have the keys path, wait"},
 		{"no list where one belongs", "items: {path: x}\n", "line 1: items must be a list"},
-		{"no mapping at all", "- x\n", "line 1: the file must have the keys listen, inner, count, list, env, items"},
+		{"no mapping at all", "- x\n", "line 1: the file must have the keys listen, inner, count, list, env, items, share, size"},
 		{"a second document", "count: 1\n---\ncount: 2\n", "line 2: a second document begins here; the file holds one"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
