@@ -108,6 +108,7 @@ type setting struct {
 	limits   Limits
 	policy   string // instead of rules
 	state    string
+	log      slog.Handler // instead of the journal
 }
 
 func start(t testing.TB, how setting) *rig {
@@ -134,7 +135,7 @@ func start(t testing.TB, how setting) *rig {
 		Credentials: Credentials{Certificate: pairOf(own.Key, own.Certificate), ClientCAs: pool},
 		Policy:      allowed, Key: r.key, Sessions: how.sessions,
 		Certificate: m.leaf, Chain: []*x509.Certificate{m.root},
-		Log: slog.New(slog.NewJSONHandler(r.journal, nil)), Clock: r.now,
+		Log: slog.New(cmp.Or[slog.Handler](how.log, slog.NewJSONHandler(r.journal, nil))), Clock: r.now,
 	})
 	must(t, err)
 	r.serve()
