@@ -104,6 +104,9 @@ func (v *verification) documentSlip(stored string) string {
 func encodingSlip(digest [sha256.Size]byte, stored string) string {
 	again := sha256.Sum256(digest[:])
 	asHex := hex.EncodeToString(digest[:])
+	if strings.Join(strings.Fields(stored), "") == base64.StdEncoding.EncodeToString(digest[:]) {
+		return "the digest has blanks or line breaks in it; write it as one word"
+	}
 	switch stored {
 	case asHex, strings.ToUpper(asHex):
 		return "the digest was written in hex; it must be the base64 of its 32 bytes"

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -310,15 +311,19 @@ func (v *verification) signature() {
 }
 
 func (v *verification) checkSignature() error {
-	if len(v.parts.signatureValue) > 2*maxModulus/8 {
+	text := v.unwrapped("SignatureValue", v.parts.signatureValue)
+	if len(text) > 2*maxModulus/8 {
 		return errors.New("SignatureValue is too long")
 	}
-	signature, err := base64.StdEncoding.DecodeString(v.parts.signatureValue)
+	if raw, err := hex.DecodeString(text); err == nil && len(raw) == v.key.Size() {
+		return errors.New("SignatureValue is in hex; it must be base64")
+	}
+	signature, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
-		return errors.New("SignatureValue is not base64 in one line")
+		return errors.New("SignatureValue is not base64")
 	}
 	if len(signature) != v.key.Size() {
-		return fmt.Errorf("it has %d bytes; a key of %d bits gives %d", len(signature), v.key.N.BitLen(), v.key.Size())
+		return fmt.Errorf("it has %d bytes; a key of %d bits gives %d%s", len(signature), v.key.N.BitLen(), v.key.Size(), strangeLength(len(signature), v.key.Size()))
 	}
 	digest, err := base64.StdEncoding.DecodeString(v.parts.docDigest)
 	if err != nil || len(digest) != sha256.Size {
@@ -328,6 +333,19 @@ func (v *verification) checkSignature() error {
 		return errors.New(cmp.Or(v.signatureSlip(signature, digest), "it was made with another key, or over another digest"))
 	}
 	return nil
+}
+
+// strangeLength says what a signature of another length than the key's may be.
+func strangeLength(size, want int) string {
+	switch {
+	case size == 2*want:
+		return ": it is the base64 of hex text"
+	case size >= 64 && size <= 72:
+		return ": it may be an ECDSA signature, and LHDN takes RSA only"
+	case size == base64.StdEncoding.EncodedLen(want):
+		return ": it may have been encoded in base64 twice"
+	}
+	return ": it was made with another key"
 }
 
 func digestText(data []byte) string {

@@ -1,10 +1,17 @@
 package xades
 
 import (
+	"cmp"
+	"crypto/sha1" // to recognise the digest of those who took it
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,7 +33,7 @@ type VerifyOptions struct {
 
 // certificate reads the certificate of the signature block and judges it.
 func (v *verification) certificate() {
-	cert, err := embedded(v.parts.certificate)
+	cert, err := embedded(v.unwrapped("X509Certificate", v.parts.certificate))
 	if err != nil {
 		v.fail("DS305", "X509Certificate: %v", err)
 		return
@@ -44,8 +51,37 @@ func (v *verification) certificate() {
 		v.fail("DS317", "there is no digest of the certificate")
 	case got:
 	default:
-		v.fail("DS318", "the digest of the certificate is %s; the document says %q", got, v.parts.certDigest)
+		v.fail("DS318", "the digest of the certificate is %s; the document says %q: %s", got, v.parts.certDigest,
+			cmp.Or(certificateSlip(cert.Raw, v.parts.certDigest), "it is another certificate's: was the certificate renewed, and one of the two not replaced?"))
 	}
+}
+
+// unwrapped takes blanks out of base64, and warns of them.
+func (v *verification) unwrapped(name, text string) string {
+	if !strings.ContainsAny(text, " \t\r\n") {
+		return text
+	}
+	v.warn("", "%s has line breaks or blanks within its base64; .NET reads it all the same, but in all samples it is one line, so write it as one", name)
+	return strings.NewReplacer(" ", "", "\t", "", "\r", "", "\n", "").Replace(text)
+}
+
+// certificateSlip explains a CertDigest that is not the certificate's.
+func certificateSlip(der []byte, stored string) string {
+	if happened := encodingSlip(sha256.Sum256(der), stored); happened != "" {
+		return happened
+	}
+	thumbprint := sha1.Sum(der)
+	text := base64.StdEncoding.EncodeToString(der)
+	armoured := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	switch stored {
+	case base64.StdEncoding.EncodeToString(thumbprint[:]), hex.EncodeToString(thumbprint[:]), strings.ToUpper(hex.EncodeToString(thumbprint[:])):
+		return "it is the certificate's SHA-1 thumbprint; take SHA-256"
+	case digestText([]byte(text)):
+		return "the certificate's base64 text was hashed; hash its bytes (DER)"
+	case digestText([]byte(armoured)), digestText([]byte(strings.TrimSuffix(armoured, "\n"))):
+		return "the certificate's PEM text was hashed; hash its bytes (DER)"
+	}
+	return ""
 }
 
 // embedded reads the one-line base64 of a certificate's DER.
@@ -58,10 +94,17 @@ func embedded(text string) (*x509.Certificate, error) {
 	}
 	der, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
+		if strings.HasPrefix(text, "-----BEGIN") {
+			return nil, errors.New("it is PEM, with its first and last line; put in the base64 between them, as one line")
+		}
 		return nil, fmt.Errorf("not the base64 of a certificate: %w", err)
 	}
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
+		var first asn1.RawValue
+		if rest, parseErr := asn1.Unmarshal(der, &first); parseErr == nil && len(rest) > 0 {
+			return nil, fmt.Errorf("%d bytes follow the certificate; put in the signing certificate alone, without its chain", len(rest))
+		}
 		return nil, fmt.Errorf("not a certificate: %w", err)
 	}
 	if _, err := parseName(cert.RawSubject); err != nil {
@@ -79,14 +122,29 @@ func (v *verification) validity() {
 		return
 	}
 	from, to := v.Certificate.NotBefore.UTC(), v.Certificate.NotAfter.UTC()
-	if at.Before(from) || at.After(to) {
-		v.fail("DS304", "SigningTime %s is outside the certificate's validity, %s to %s",
-			at.Format(timeLayout), from.Format(timeLayout), to.Format(timeLayout))
+	why := ""
+	switch {
+	case at.Before(from):
+		why = "the certificate was issued later: is the clock right, and SigningTime the signing's own?"
+	case at.After(to):
+		why = "the certificate had expired: renew it, and sign again"
+	}
+	if why != "" {
+		v.fail("DS304", "SigningTime %s is outside the certificate's validity, %s to %s: %s",
+			at.Format(timeLayout), from.Format(timeLayout), to.Format(timeLayout), why)
 	}
 	if !v.options.At.IsZero() && at.After(v.options.At) {
-		v.fail("DS304", "SigningTime %s is after %s, the time at which the document is judged", at.Format(timeLayout), v.options.At.UTC().Format(timeLayout))
+		why = "is the signer's clock right?"
+		if at.Sub(v.options.At) <= malaysian {
+			why = "is the signer's clock right, and is it in UTC? Malaysian time with a Z is eight hours ahead"
+		}
+		v.fail("DS304", "SigningTime %s is after %s, the time at which the document is judged: %s",
+			at.Format(timeLayout), v.options.At.UTC().Format(timeLayout), why)
 	}
 }
+
+// malaysian is how far Malaysia's clocks are ahead of UTC.
+const malaysian = 8 * time.Hour
 
 func (v *verification) chain() {
 	if v.options.Roots == nil {
