@@ -107,6 +107,24 @@ func (r *reading) count(node *yaml.Node, what string, most int) int {
 	return n
 }
 
+// Daily tells whether any caller has a daily quota, of its own or of a method.
+func (p *Policy) Daily() bool {
+	if p == nil {
+		return false
+	}
+	for _, c := range p.callers {
+		if c.limits.Daily > 0 {
+			return true
+		}
+		for _, own := range c.methods {
+			if own.Daily > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Day returns the first instant of the day in Malaysia that holds at, and the
 // first one after it.
 func Day(at time.Time) (begins, ends time.Time) {

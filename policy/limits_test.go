@@ -99,3 +99,28 @@ func TestADayIsOneInMalaysia(t *testing.T) {
 		}
 	}
 }
+
+func TestWhetherAnyCallerHasADailyQuota(t *testing.T) {
+	for _, row := range []struct {
+		limits string
+		want   bool
+	}{
+		{"", false},
+		{"    limits: {rate: 5, burst: 7, concurrent: 2, weight: 3}\n", false},
+		{"    limits: {daily: 5}\n", true},
+		{"    method_limits: {SignDigest: {daily: 5}}\n", true},
+		{"    method_limits: {SignDigest: {rate: 5}}\n", false},
+	} {
+		p, err := Parse([]byte("taxpayers: [{tin: C20880050010}]\ncallers:\n  - {name: other.example.com, taxpayers: all, methods: [SignDigest]}\n" +
+			"  - name: erp.example.com\n    taxpayers: all\n    methods: [SignDigest]\n" + row.limits))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Daily(); got != row.want {
+			t.Errorf("%q: got %v, want %v", row.limits, got, row.want)
+		}
+	}
+	if (*Policy)(nil).Daily() {
+		t.Error("no policy: got a daily quota")
+	}
+}

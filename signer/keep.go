@@ -73,9 +73,8 @@ func (a *admission) keeping(c *charge) (*round, error) {
 	}
 	switch {
 	case a.wake == nil:
-		if unkept && !a.told {
-			a.told = true
-			a.log.Warn("daily quotas are kept in memory only, and a restart forgets them: name a folder with the key state")
+		if unkept {
+			a.remind()
 		}
 		return nil, nil //nolint:nilnil // there is nothing to wait for
 	case unkept && a.failed != nil:
@@ -91,6 +90,20 @@ func (a *admission) keeping(c *charge) (*round, error) {
 		return nil, nil //nolint:nilnil // what was put down earlier will do
 	}
 	return a.next, nil
+}
+
+// tell says, once, that daily quotas are not kept.
+func (a *admission) tell() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.remind()
+}
+
+func (a *admission) remind() {
+	if !a.told {
+		a.told = true
+		a.log.Warn("daily quotas are kept in memory only, and a restart forgets them: name a folder with the key state")
+	}
 }
 
 // tend writes when it is asked to, until ctx ends.

@@ -161,14 +161,37 @@ func TestAServersQuotaSurvivesIt(t *testing.T) {
 }
 
 func TestAQuotaThatIsNotKeptIsToldOnce(t *testing.T) {
-	r := atNoon(t, setting{policy: limitedRules("    limits: {daily: 3}\n", erp)})
-	client := r.as(erp)
-	for n := range 3 {
-		_, err := client.SignDigest(t.Context(), r.numbered(n))
+	for _, row := range []struct {
+		name, before, after string
+		state               bool
+		told                int
+	}{
+		{"from the start", "    limits: {daily: 3}\n", "    limits: {daily: 3}\n", false, 1},
+		{"under another policy", "", "    method_limits: {SignDigest: {daily: 3}}\n", false, 1},
+		{"without a quota", "    limits: {rate: 1000}\n", "", false, 0},
+		{"with a folder", "    limits: {daily: 3}\n", "    limits: {daily: 3}\n", true, 0},
+	} {
+		how := setting{policy: limitedRules(row.before, erp)}
+		if row.state {
+			how.state = t.TempDir()
+		}
+		r := start(t, how)
+		client := r.as(erp)
+		_, err := client.SignDigest(t.Context(), r.numbered(0))
 		must(t, err)
-	}
-	if n := strings.Count(r.journal.all(), "in memory only"); n != 1 {
-		t.Errorf("lines that tell it: got %d, want one", n)
+		if told := strings.Count(r.journal.all(), "in memory only"); row.before == row.after && told != row.told {
+			t.Errorf("%s: told %d times at the start, want %d", row.name, told, row.told)
+		}
+		changed, err := policy.Parse([]byte(limitedRules(row.after, erp)))
+		must(t, err)
+		r.server.SetPolicy(changed)
+		for n := range 2 {
+			_, err := client.SignDigest(t.Context(), r.numbered(n+1))
+			must(t, err)
+		}
+		if told := strings.Count(r.journal.all(), "in memory only"); told != row.told {
+			t.Errorf("%s: told %d times, want %d", row.name, told, row.told)
+		}
 	}
 }
 

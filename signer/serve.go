@@ -79,9 +79,13 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return errors.Join(failed, endState())
 }
 
-// keepState goes on from the state folder, if there is one.
+// keepState goes on from the state folder, if there is one, and else tells what
+// that means.
 func (s *Server) keepState() (end func() error, err error) {
 	if s.config.State == "" {
+		if s.policy.Load().Daily() {
+			s.admission.tell()
+		}
 		return func() error { return nil }, nil
 	}
 	return s.admission.keep(s.config.State, s.clock())
