@@ -6,11 +6,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/policy"
 )
 
 func checkCommand() command.Command {
@@ -33,8 +33,10 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 				}
 				s, err := load(*path)
 				if s != nil {
-					err = errors.Join(err, s.holder(), s.current(time.Now()))
-					s.warn(streams.Err, time.Now())
+					err = errors.Join(err, s.holder(s.policy), s.current(time.Now()))
+					for _, w := range s.warnings(s.policy, time.Now()) {
+						fmt.Fprintf(streams.Err, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
+					}
 				}
 				if err != nil {
 					return err
@@ -67,8 +69,8 @@ func (s *setup) prove(ctx context.Context) error {
 
 // holder tells whether the signing certificate is that of the policy's
 // intermediary, as far as both could be read.
-func (s *setup) holder() error {
-	if s.policy == nil || len(s.chain) == 0 {
+func (s *setup) holder(rules *policy.Policy) error {
+	if len(s.chain) == 0 {
 		return nil
 	}
 	var tin, brn string
@@ -81,16 +83,14 @@ func (s *setup) holder() error {
 			brn = value
 		}
 	}
-	return errors.Join(faultsOf(s.Policy, s.policy.CheckHolder(tin, brn))...)
+	return errors.Join(faultsOf(s.Policy, rules.CheckHolder(tin, brn))...)
 }
 
-// warn writes what the policy warrants warnings for, a line each.
-func (s *setup) warn(out io.Writer, now time.Time) {
+// warnings are the policy's, under the signing certificate if it could be read.
+func (s *setup) warnings(rules *policy.Policy, now time.Time) policy.Faults {
 	var certificate [32]byte
 	if len(s.chain) > 0 {
 		certificate = sha256.Sum256(s.chain[0].Raw)
 	}
-	for _, w := range s.policy.Warnings(certificate, now) {
-		fmt.Fprintf(out, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
-	}
+	return rules.Warnings(certificate, now)
 }

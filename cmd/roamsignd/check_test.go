@@ -154,6 +154,20 @@ func TestCheckComparesTheCertificateWithTheIntermediary(t *testing.T) {
 	}
 }
 
+func TestWhatCheckWouldSayOfANewPolicyIsInTheLog(t *testing.T) {
+	d := newLookout(t, asMade)
+	write(t, d.file(devPolicy), strings.ReplaceAll(oddPolicy, "202001234590", "202001234591"))
+	d.readAll()
+	d.expect(
+		"level=WARN|LHDN will refuse what is signed|"+d.file(devPolicy)+": line 3: the intermediary is C20880050090, brn 202001234591",
+		"level=WARN|roamsignd check tells all|file="+d.file(devPolicy)+"|warnings=2|line 2: the representation of taxpayer C20880050010 ended",
+		`level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration",
+	)
+	if len(d.told.policies) != 2 || d.told.report != nil {
+		t.Errorf("got %+v, want the policy in force, and no fault", d.told)
+	}
+}
+
 func sumOf(t *testing.T, path string) string {
 	t.Helper()
 	chain, err := ca.LoadCertificates(path)

@@ -155,7 +155,20 @@ func (r *reloader) takePolicy() ([]string, error) {
 		return nil, errors.Join(faultsOf(r.setup.Policy, err)...)
 	}
 	r.server.SetPolicy(rules)
+	r.warnOf(rules)
 	return nil, nil
+}
+
+// warnOf tells the log what "roamsignd check" would say of a policy without
+// faults, in one line each, however much it is.
+func (r *reloader) warnOf(rules *policy.Policy) {
+	if err := r.setup.holder(rules); err != nil {
+		r.log.Warn("LHDN will refuse what is signed", "error", err.Error())
+	}
+	if warnings := r.setup.warnings(rules, r.now()); len(warnings) > 0 {
+		r.log.Warn("the policy denies more than it seems to: roamsignd check tells all",
+			"file", r.setup.Policy, "warnings", len(warnings), "first", warnings[0].Error())
+	}
 }
 
 // takeCredentials takes over what has no fault, even if some has.
