@@ -16,10 +16,11 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 )
 
-// The log's pace. A batch waits for its first entry to be batchAge old: that, and
-// three writes with their fsyncs, is what a lone entry costs.
+// The log's pace. Tessera gathers for batchAge, which need be no longer than it
+// takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
+// entry costs.
 const (
-	batchAge           = time.Millisecond
+	batchAge           = 500 * time.Microsecond
 	batchSize          = 256
 	checkpointInterval = 100 * time.Millisecond // the least that Tessera's POSIX driver does
 	sweepInterval      = 5 * time.Second        // it sweeps 100 bundles' leftovers at a time
@@ -185,15 +186,14 @@ func (l *Log) Append(ctx context.Context, e Entry) (uint64, error) {
 		return 0, err
 	}
 	before := l.size.Load()
-	done := make(chan appended, 1)
-	go func() {
-		defer func() { <-l.waiting }()
-		done <- s.append(context.WithoutCancel(ctx), line)
-	}()
+	p := &pending{line, make(chan appended, 1), func() { <-l.waiting }}
+	s.queue <- p // there is room, since it was admitted
 	select {
 	case <-ctx.Done():
 		return 0, fmt.Errorf("recording: %w", ctx.Err())
-	case r := <-done:
+	case <-s.ended:
+		return 0, unavailable(errClosed)
+	case r := <-p.done:
 		return l.end(r, before)
 	}
 }
@@ -224,12 +224,6 @@ func (l *Log) begin() (*store, error) {
 		return nil, unavailable(fmt.Errorf("recording: %w", err))
 	}
 	return s, nil
-}
-
-// appended is the outcome of an append.
-type appended struct {
-	index uint64
-	err   error
 }
 
 // end judges the outcome of an append that began when the log had so many entries.

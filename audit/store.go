@@ -49,6 +49,8 @@ type store struct {
 	shutdown func(context.Context) error
 	cancel   context.CancelFunc
 	opened   uint64 // how many entries it had when it was opened
+	queue    chan *pending
+	ended    <-chan struct{}
 }
 
 // openStore locks the directory, judges what is in it, and starts Tessera.
@@ -165,13 +167,9 @@ func (s *store) run(ctx context.Context, config Config, keys []Key) error {
 	if err != nil {
 		return machineError{err}
 	}
+	s.queue, s.ended = make(chan *pending, maxWaiting), running.Done()
+	go s.work(running)
 	return nil
-}
-
-// append adds an entry and waits until it is durable.
-func (s *store) append(ctx context.Context, line []byte) appended {
-	index, err := s.appender.Add(ctx, tessera.NewEntry(line))()
-	return appended{index.Index, err}
 }
 
 // usable finds what would make Tessera panic, or begin anew, at the next append:

@@ -1,0 +1,65 @@
+package audit_test
+
+import (
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// BenchmarkAppend measures one caller alone and 128 at once: how long each waits,
+// and what CPU an entry costs.
+func BenchmarkAppend(b *testing.B) {
+	for _, row := range []struct {
+		name    string
+		callers int
+	}{{"alone", 1}, {"128 in flight", 128}} {
+		b.Run(row.name, func(b *testing.B) {
+			log, _ := newLog(b)
+			fill(b, log, 0, 10)
+			var mu sync.Mutex
+			var took []time.Duration
+			n := 0
+			next := func() (int, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				n++
+				return n, n <= b.N
+			}
+			before := cpu(b)
+			b.ResetTimer()
+			var callers sync.WaitGroup
+			for range row.callers {
+				callers.Go(func() {
+					for n, more := next(); more; n, more = next() {
+						start := time.Now()
+						if _, err := log.Append(b.Context(), entry(n)); err != nil {
+							b.Errorf("appending: %v", err)
+							return
+						}
+						mu.Lock()
+						took = append(took, time.Since(start))
+						mu.Unlock()
+					}
+				})
+			}
+			callers.Wait()
+			b.StopTimer()
+			spent := cpu(b) - before
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(float64(spent.Microseconds())/float64(b.N), "cpu-µs/op")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+}
+
+// cpu is what this process spent so far.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	check(b, syscall.Getrusage(syscall.RUSAGE_SELF, &usage))
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+}
