@@ -228,7 +228,7 @@ func (v *verification) issuer() {
 	}
 	if p.issuer != want {
 		v.fail("DS326", "X509IssuerName is %q; LHDN wants %q: %s", p.issuer, want,
-			cmp.Or(issuerSlip(v.Certificate.RawIssuer, p.issuer), "that is the certificate's issuer, its elements in the reverse of their order there"))
+			cmp.Or(issuerSlip(v.Certificate, p.issuer), "that is the certificate's issuer, its elements in the reverse of their order there"))
 	}
 }
 
