@@ -37,6 +37,9 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 					for _, w := range s.warnings(s.policy, time.Now()) {
 						fmt.Fprintf(streams.Err, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
 					}
+					if s.Signer.State == "" && s.policy.Daily() {
+						fmt.Fprintf(streams.Err, "roamsignd: %s: warning: a restart forgets what was used of daily quotas: name a folder for it with the key state\n", *path)
+					}
 				}
 				if err != nil {
 					return err

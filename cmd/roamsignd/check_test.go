@@ -132,6 +132,27 @@ func TestCheckWarnsOfWhatIsNoFault(t *testing.T) {
 	}
 }
 
+func TestCheckTellsOfQuotasThatAreNotKept(t *testing.T) {
+	dir := folder(t)
+	config := filepath.Join(dir, devConfig)
+	const rules = `taxpayers: [{tin: C20880050010}]
+callers: [{name: erp.example.com, taxpayers: all, methods: [SignDigest], limits: {daily: 5}}]
+`
+	write(t, filepath.Join(dir, devPolicy), rules)
+	code, _, errs := ends(t, "check", "--config", config)
+	if want := config + ": warning: a restart forgets"; code != 0 || !strings.Contains(errs, want) {
+		t.Errorf("without a folder: got code %d and %q, want 0 and %q", code, errs, want)
+	}
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, config, string(text)+"\nstate: state\n")
+	if code, _, errs := ends(t, "check", "--config", config); code != 0 || strings.Contains(errs, "forgets") {
+		t.Errorf("with a folder: got code %d and %q, want 0 and no such warning", code, errs)
+	}
+}
+
 func TestCheckComparesTheCertificateWithTheIntermediary(t *testing.T) {
 	dir := folder(t)
 	rules := filepath.Join(dir, devPolicy)
