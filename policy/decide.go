@@ -42,8 +42,14 @@ func (g Grant) Certificate() [32]byte { return g.certificate }
 func (g Grant) At() time.Time { return g.at }
 
 // Window returns the taxpayer's representation, which holds At. What is signed
-// may tell a time of its own, which [Grant.Covers] judges.
-func (g Grant) Window() Window { return g.window }
+// may tell a time of its own, which [Grant.Covers] judges. The window of a Grant
+// that is not valid contains no time.
+func (g Grant) Window() Window {
+	if !g.Valid() {
+		return Window{To: time.Time{}.Add(1)}
+	}
+	return g.window
+}
 
 // Limits returns what the caller may take of this signer, by all methods.
 func (g Grant) Limits() Limits { return g.limits }

@@ -239,6 +239,11 @@ func TestZeroValuesDeny(t *testing.T) {
 	if err := (Grant{}).Covers(first); fault.Of(err) != fault.NotAllowed {
 		t.Errorf("the zero Grant covers a document: %v", err)
 	}
+	for _, at := range everyTime {
+		if (Grant{}).Window().Contains(at) {
+			t.Errorf("the zero Grant's window contains %v", at)
+		}
+	}
 	if (reach{}).has(0) || !(reach{}).empty() || (&caller{}).uses([32]byte{}) || answer(0) == allowed {
 		t.Error("a zero value allows")
 	}
