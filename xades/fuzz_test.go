@@ -174,7 +174,7 @@ func FuzzXMLAgainstXmllint(f *testing.F) {
 	}
 	for _, content := range []string{
 		"", "<?a b?>", "<cbc:Note>a<![CDATA[ ]]>&#32;\r\n</cbc:Note>", `<cac:X xmlns="" xml:space="preserve"> </cac:X>`,
-		`<x:a xmlns:x="urn:x" x:b='"&#x9;' b="&lt;"/>`, "<cbc:Note>]]&gt;&#xD;\u0085</cbc:Note>",
+		`<x:a xmlns:x="urn:\x"/>`, `<x:a xmlns:x="urn:x" x:b='"&#x9;' b="&lt;"/>`, "<cbc:Note>]]&gt;&#xD;\u0085</cbc:Note>",
 	} {
 		f.Add([]byte(minimal(content)))
 	}
@@ -193,7 +193,11 @@ func FuzzXMLAgainstXmllint(f *testing.F) {
 		var out, complaints bytes.Buffer
 		cmd := exec.Command("xmllint", "--c14n11", file)
 		cmd.Stdout, cmd.Stderr = &out, &complaints
-		if err := cmd.Run(); err != nil {
+		err = cmd.Run()
+		if bytes.Contains(complaints.Bytes(), []byte("parsing namespace uri")) {
+			return // a namespace is any text to .NET, and a well-formed URI to libxml2's C14N
+		}
+		if err != nil {
 			t.Fatalf("xmllint refuses what is read here: %v: %s\n%q", err, complaints.Bytes(), document)
 		}
 		if !bytes.Equal(out.Bytes(), d.canonical) {

@@ -3,6 +3,9 @@ package xades
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // parts reads the signature block out of the members that were taken out of
@@ -135,11 +138,29 @@ func (r *jsonReader) member(n jsonNode, name string) jsonNode {
 		r.fail("%s is not an object, as it is in MyInvois signatures", n.path)
 		return jsonNode{}
 	}
-	raw := members[name]
+	raw, ok := members[name]
+	if !ok {
+		r.prefixed(n, members, name)
+	}
 	if string(raw) == "null" {
 		return jsonNode{}
 	}
 	return jsonNode{n.path + "." + name, raw}
+}
+
+// prefixed refuses a member that has a prefix before the name that is looked for:
+// LHDN cannot parse XadesQualifyingProperties, which some signers write.
+func (r *jsonReader) prefixed(n jsonNode, members map[string]json.RawMessage, name string) {
+	for _, member := range slices.Sorted(maps.Keys(members)) {
+		prefix, found := strings.CutSuffix(strings.ToLower(member), strings.ToLower(name))
+		switch strings.TrimRight(prefix, ":_") {
+		case "xades", "ds", "ext", "sig", "sac", "sbc", "cac", "cbc":
+			if found {
+				r.fail("%s has the member %s; LHDN reads %s, and cannot parse this", n.path, shorten([]byte(member)), name)
+				return
+			}
+		}
+	}
 }
 
 // elements returns the elements of an array.

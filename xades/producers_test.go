@@ -78,6 +78,11 @@ func (p *produced) certified(digest string) {
 	p.text = resealed(p.t, p.text)
 }
 
+// numbered puts in another serial number, sealed by PropsDigest.
+func (p *produced) numbered(serial string) {
+	p.text = resealed(p.t, strings.ReplaceAll(p.text, p.parts.serial, serial))
+}
+
 // inLines breaks base64 into lines.
 func inLines(text, end string) string {
 	return strings.Join([]string{text[:20], text[20:]}, end)
@@ -218,6 +223,12 @@ func TestWhatOtherSignersGetWrongIsNamed(t *testing.T) {
 			p.certified(digestText(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: decoded(p.t, p.parts.certificate)})))
 		}, "DS318", "PEM text was hashed"},
 		{"digest of the certificate in hex", xml, func(p *produced) { p.certified(inHex(string(decoded(p.t, p.parts.certificate)))) }, "DS318", "in hex"},
+		{"serial number with colons", xml, func(p *produced) { p.numbered("06:C1:FF:0C:5D:0B:03:37") }, "DS327", "it is in hex"},
+		{"serial number reversed", xml, func(p *produced) { p.numbered("37030B5D0CFFC106") }, "DS327", "its bytes reversed"},
+		{"serial number rounded", jsonText, func(p *produced) { p.numbered("486950663298417500") }, "DS328", "its last digits are lost"},
+		{"serial number with an exponent", xml, func(p *produced) { p.numbered("4.869506632984175e+17") }, "DS327", "its last digits are lost"},
+		{"another serial number", jsonText, func(p *produced) { p.numbered("486950663298417464") }, "DS328", "the certificate's serial number is 486950663298417463"},
+		{"members with a prefix", jsonText, func(p *produced) { p.put(`"QualifyingProperties"`, `"XadesQualifyingProperties"`) }, "DS300", "LHDN reads QualifyingProperties"},
 	} {
 		format, _ := Detect([]byte(row.document))
 		t.Run(row.name+" in "+format.String(), func(t *testing.T) {

@@ -240,33 +240,15 @@ func (v *verification) serial() {
 	}
 	got, ok := decimalSerial(p.serial)
 	if !ok {
-		v.fail("DS327", "X509SerialNumber %q is no decimal number%s", p.serial, v.hexHint())
+		v.fail("DS327", "X509SerialNumber %q is no decimal number%s", p.serial, v.serialHint())
 		return
 	}
 	if v.Certificate == nil {
 		return
 	}
 	if got.Cmp(v.Certificate.SerialNumber) != 0 {
-		v.fail("DS328", "X509SerialNumber is %q; the certificate's serial number is %s%s", p.serial, v.Certificate.SerialNumber, v.hexHint())
+		v.fail("DS328", "X509SerialNumber is %q; the certificate's serial number is %s%s", p.serial, v.Certificate.SerialNumber, v.serialHint())
 	}
-}
-
-// hexHint says so if the serial number was written in hex.
-func (v *verification) hexHint() string {
-	if v.Certificate == nil {
-		return ""
-	}
-	text := v.parts.serial
-	if len(text) > 2 && (text[:2] == "0x" || text[:2] == "0X") {
-		text = text[2:]
-	}
-	if len(text) > maxCertificate {
-		return ""
-	}
-	if n, ok := new(big.Int).SetString(text, 16); ok && n.Cmp(v.Certificate.SerialNumber) == 0 {
-		return fmt.Sprintf(": it is in hex, and must be decimal: %s", n)
-	}
-	return ""
 }
 
 // decimalSerial reads an unsigned decimal number of a serial number's size.
