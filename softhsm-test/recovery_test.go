@@ -27,3 +27,20 @@ func TestDrillFaultsWhileRecovering(t *testing.T) {
 	}
 	d.wantWhole()
 }
+
+// TestDrillSessionsLostAsOneIsOpened: the token loses its sessions between the end
+// of one and the opening of the next, so that this one lives in a token where
+// nobody is logged in. It is closed, too.
+func TestDrillSessionsLostAsOneIsOpened(t *testing.T) {
+	d := drill(t, softhsmtest.New(t), 5*time.Second)
+	for _, function := range []string{"C_CloseSession", "C_OpenSession"} {
+		for range 3 {
+			d.strike("lost at "+function, func() {
+				d.shim.LoseSessionsAt(function)
+				d.shim.Fail("C_Sign", pkcs11.CKR_FUNCTION_FAILED, 1)
+			})
+		}
+	}
+	d.wantWhole()
+	d.unharmed(time.Time{}, 2*time.Second)
+}

@@ -159,6 +159,14 @@ func (s *Shim) CorruptSignature(nth int) {
 // in the instant before the next call of any function.
 func (s *Shim) LoseSessions() { s.take(lose) }
 
+// LoseSessionsAt is LoseSessions in the instant before the next call of that
+// function.
+func (s *Shim) LoseSessionsAt(function string) {
+	a := s.plain(function)
+	a.Actions |= lose | report
+	s.add(&mishap{function: function, in: 1, answer: a})
+}
+
 // Logout logs the user out, in the instant before the next call of any function.
 func (s *Shim) Logout() { s.take(logout) }
 
