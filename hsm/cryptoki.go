@@ -13,8 +13,9 @@ import (
 // be used at once, one session by one goroutine at a time; Finalize while any call
 // runs crashes the process.
 //
-// A library is never unloaded (Destroy): those that have threads of their own, as
-// clients of network HSMs do, crash then, and some crash when others were.
+// A library stays loaded: those that have threads of their own, as clients of
+// network HSMs do, crash when they are unloaded, and some crash when others were.
+// Destroy, which unloads, is for the exception ([module].finalise).
 type cryptoki interface {
 	lifecycle
 	slots
@@ -27,6 +28,7 @@ type cryptoki interface {
 type lifecycle interface { // section 5.4
 	Initialize(...pkcs11.InitializeOption) error
 	Finalize() error
+	Destroy()
 }
 
 type slots interface { // section 5.5

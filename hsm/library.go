@@ -69,17 +69,18 @@ func (l *library) ready(ctx context.Context, m *module, config Config, load load
 	}
 	defer m.turn.leave()
 	switch {
-	case m.p11 == nil:
-		m.environment = maps.Clone(config.Environment)
+	case m.load == nil:
+		m.environment, m.load = maps.Clone(config.Environment), load
 	case !maps.Equal(m.environment, config.Environment):
 		return fmt.Errorf("%w: %s is in use already with another environment", ErrModule, m.path)
 	}
-	return l.initialise(ctx, m, load)
+	return l.initialise(ctx, m)
 }
 
-// initialise calls C_Initialize, unless that was done, and loads the library
-// before, if that was not. The caller holds the module's turn.
-func (l *library) initialise(ctx context.Context, m *module, load loader) (err error) {
+// initialise calls C_Initialize, unless that was done, in the module's environment,
+// which some libraries read as soon as they are loaded. The caller holds the
+// module's turn.
+func (l *library) initialise(ctx context.Context, m *module) (err error) {
 	if m.down.Load() == nil {
 		return nil
 	}
@@ -88,17 +89,7 @@ func (l *library) initialise(ctx context.Context, m *module, load loader) (err e
 			m.setDown(err)
 		}
 	}()
-	// Some libraries read the environment as soon as they are loaded.
-	return l.within(ctx, m.environment, func() error {
-		if m.p11 == nil {
-			p11, err := load(m.path)
-			if err != nil {
-				return err
-			}
-			m.p11 = p11
-		}
-		return m.initialise()
-	})
+	return l.within(ctx, m.environment, m.initialise)
 }
 
 // within runs f in the environment that it wants, one f at a time. Where f hangs
@@ -197,7 +188,7 @@ func (l *library) claim(m *module, s slot, t *Token) error {
 
 // exclusively runs f while the module of the config is nobody else's in this
 // process. It is for crypto11, which calls C_Initialize and C_Finalize itself, and
-// unloads the library as far as it can: not at all, once it was loaded here.
+// unloads the library as far as it can: not at all, once it was loaded here and stayed.
 func (l *library) exclusively(ctx context.Context, config Config, f func() error) error {
 	m, err := l.use(config)
 	if err != nil {
@@ -214,10 +205,5 @@ func (l *library) exclusively(ctx context.Context, config Config, f func() error
 		return err
 	}
 	defer m.turn.leave()
-	return l.within(ctx, config.Environment, func() error {
-		if _, err := load(m.path); err != nil {
-			return err
-		}
-		return f()
-	})
+	return l.within(ctx, config.Environment, f)
 }

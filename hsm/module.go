@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,7 +25,8 @@ type module struct {
 
 	turn        turn // of whoever initialises or finalises it, which may hang
 	environment map[string]string
-	p11         cryptoki      // nil until it is loaded
+	load        loader
+	p11         cryptoki      // nil while it is not loaded; stored with nobody inside the gate
 	renewed     time.Time     // when it was last to be initialised again
 	pause       time.Duration // from then to the next time, while another token serves
 
@@ -46,15 +49,23 @@ func (m *module) take(ctx context.Context) error {
 	return nil
 }
 
-// initialise calls C_Initialize.
+// initialise calls C_Initialize, and loads the library before, if that was not done.
 func (m *module) initialise() (err error) {
 	defer rescue(&err)
+	if m.p11 == nil {
+		p11, err := m.load(m.path)
+		if err != nil {
+			return err
+		}
+		m.p11 = p11
+	}
 	err = m.p11.Initialize()
 	if err == nil {
 		m.epoch.Add(1)
 		m.down.Store(nil)
 		return nil
 	}
+	m.retire()
 	err = fmt.Errorf("%w: %s: %w", ErrModule, m.path, called("C_Initialize", err))
 	if errors.Is(err, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)) && isSoftHSM(m.path) {
 		err = fmt.Errorf("%w (SoftHSM means its configuration: set %s in environment)", err, softHSMVariable)
@@ -74,7 +85,19 @@ func (m *module) finalise() (err error) {
 		return called("C_Finalize", err)
 	}
 	m.setDown(errUninitialised)
+	m.retire()
 	return nil
+}
+
+// retire unloads openCryptoki's library, of which C_Finalize closes a file of its
+// own and forgets to say so: initialised again it locks, and finalised again it
+// closes, whatever file or connection of ours has that number by then (3.8.1).
+// Loaded anew it begins anew.
+func (m *module) retire() {
+	if path, err := filepath.EvalSymlinks(m.path); err == nil && strings.Contains(filepath.Base(path), "opencryptoki") {
+		m.p11.Destroy()
+		m.p11 = nil
+	}
 }
 
 func (m *module) setDown(why error) { m.down.Store(&why) }

@@ -52,7 +52,7 @@ func (l *library) restart(ctx context.Context, m *module, seen uint64, t *Token)
 		return err
 	}
 	m.restarts.Add(1)
-	return l.initialise(ctx, m, nil)
+	return l.initialise(ctx, m)
 }
 
 // mayRestart looks after the other users of the module. It reports whether one of

@@ -119,7 +119,8 @@ var profile = []string{"keyUsage=critical,nonRepudiation", "extendedKeyUsage=1.3
 // alone, with OpenSSL as the authority and the judge, and serve at the end.
 func TestFromAnEmptyTokenToAWorkingCertificate(t *testing.T) {
 	d := newDesk(t)
-	if out := d.does(t, "token", "list"); !strings.Contains(out, "a token that is not initialised yet") || strings.Contains(out, "=>") {
+	if out := d.does(t, "token", "list"); !strings.Contains(out, "a token that is not initialised yet") || strings.Contains(out, "=>") ||
+		!strings.Contains(out, `The configuration names token "ceremony", which is not there`) {
 		t.Errorf("an empty token is listed as %q", out)
 	}
 	if out := d.does(t, "token", "init", "--so-pin-file", d.path("so-pin")); !strings.Contains(out, `Made token "ceremony", serial `) {

@@ -35,11 +35,11 @@ func (c *ceremony) choose(s *setup) error {
 		s.Token.TokenSerial = cmp.Or(c.serial, s.Token.TokenSerial)
 		return nil
 	case len(fit) == 0:
-		return command.Usagef("the configuration has no such token: choose one of these with %s LABEL: %s", flag, listed(s.Tokens))
+		return command.Usagef("the configuration has no such token: choose one of these with %s LABEL: %s", flag, nameAll(s.Tokens))
 	case ambiguous(fit):
-		return command.Usagef("several tokens of the configuration have that label: choose one with %s LABEL and --module PATH: %s", flag, listed(fit))
+		return command.Usagef("several tokens of the configuration have that label: choose one with %s LABEL and --module PATH: %s", flag, nameAll(fit))
 	}
-	return command.Usagef("the configuration names several tokens, and this is done to one at a time: choose it with %s LABEL: %s", flag, listed(fit))
+	return command.Usagef("the configuration names several tokens, and this is done to one at a time: choose it with %s LABEL: %s", flag, nameAll(fit))
 }
 
 // ambiguous reports whether a label does not tell the tokens apart.
@@ -47,7 +47,7 @@ func ambiguous(tokens []hsm.Config) bool {
 	return !slices.ContainsFunc(tokens, func(t hsm.Config) bool { return t.TokenLabel != tokens[0].TokenLabel })
 }
 
-func listed(tokens []hsm.Config) string {
+func nameAll(tokens []hsm.Config) string {
 	names := make([]string, len(tokens))
 	for i, t := range tokens {
 		names[i] = fmt.Sprintf("%q in %s", cmp.Or(t.TokenLabel, t.TokenSerial), t.Module)

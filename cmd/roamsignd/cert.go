@@ -14,7 +14,6 @@ import (
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
-	"github.com/roamsign/roamsign/xades"
 )
 
 // soon is when a certificate's end is worth a warning: authorities take days,
@@ -70,7 +69,7 @@ func (i *certImport) run(ctx context.Context, streams command.Streams, file stri
 	if i.out != "" && !i.replace && isThere(i.out) {
 		return fmt.Errorf("%s is there already: give --replace to replace it, or name another with --out", i.out)
 	}
-	report, err := judge(chain, i.roots, time.Now())
+	report, err := judgeFile(chain, i.roots, time.Now())
 	if err != nil {
 		return err
 	}
@@ -80,7 +79,7 @@ func (i *certImport) run(ctx context.Context, streams command.Streams, file stri
 		return err
 	}
 	err = i.perform(ctx, s, "cert import", func(e *entry) error {
-		e.Certificate = report.Fingerprint
+		e.Certificate, e.Detail = report.Fingerprint, i.where()
 		if public, ok := chain[0].PublicKey.(*rsa.PublicKey); ok {
 			e.SPKI = hsm.Key{Public: public}.Fingerprint()
 		}
@@ -100,6 +99,17 @@ func (i *certImport) run(ctx context.Context, streams command.Streams, file stri
 			fmt.Fprintf(out, "Next: serve reads the certificate from a file: repeat this with --out %s\n", s.Signing.Certificate)
 		}
 	})
+}
+
+// where says where the certificate goes, for the record.
+func (i *certImport) where() string {
+	switch {
+	case i.skipToken:
+		return "into " + i.out
+	case i.out == "":
+		return "into the token"
+	}
+	return "into the token and " + i.out
 }
 
 // store proves that the certificate is the key's, and puts it where it was asked for.
@@ -126,17 +136,8 @@ func (i *certImport) store(ctx context.Context, config hsm.Config, chain []*x509
 func judge(chain []*x509.Certificate, roots string, now time.Time) (certificateReport, error) {
 	leaf := chain[0]
 	report := reportCertificate(leaf, now)
-	report.Warnings = append(report.Warnings, xades.CheckProfile(leaf)...)
 	warn := func(format string, args ...any) {
 		report.Warnings = append(report.Warnings, fmt.Sprintf(format, args...))
-	}
-	switch {
-	case now.Before(leaf.NotBefore):
-		warn("validity: it begins at %s, which is not yet", report.NotBefore)
-	case now.After(leaf.NotAfter):
-		warn("validity: it ended at %s", report.NotAfter)
-	case leaf.NotAfter.Sub(now) < soon:
-		warn("validity: it ends in %d days: ask for the next one now", report.DaysLeft)
 	}
 	for _, issuer := range chain[1:] {
 		if now.Before(issuer.NotBefore) || now.After(issuer.NotAfter) {
@@ -145,8 +146,6 @@ func judge(chain []*x509.Certificate, roots string, now time.Time) (certificateR
 	}
 	if bytes.Equal(leaf.RawIssuer, leaf.RawSubject) {
 		warn("chain: it signed itself; MyInvois takes certificates of licensed authorities only")
-	} else if len(chain) == 1 {
-		warn("chain: its issuer %s is not in the file: append it, so that callers get it with the certificate", report.Issuer)
 	}
 	if roots == "" {
 		return report, nil
@@ -165,6 +164,16 @@ func judge(chain []*x509.Certificate, roots string, now time.Time) (certificateR
 		warn("chain: it does not end at the roots given: %v", err)
 	}
 	return report, nil
+}
+
+// judgeFile is judge for a file, which is to hold the issuers, too.
+func judgeFile(chain []*x509.Certificate, roots string, now time.Time) (certificateReport, error) {
+	report, err := judge(chain, roots, now)
+	if len(chain) == 1 && !bytes.Equal(chain[0].RawIssuer, chain[0].RawSubject) {
+		report.Warnings = append(report.Warnings,
+			fmt.Sprintf("chain: its issuer %s is not in the file: append it, so that callers get it with the certificate", report.Issuer))
+	}
+	return report, err
 }
 
 func (r certificateReport) print(out io.Writer) {
@@ -237,7 +246,7 @@ func (c *ceremony) certShow(ctx context.Context, streams command.Streams, roots 
 	}
 	var mismatch error
 	if len(chain) > 0 {
-		report, err := judge(chain, roots, now)
+		report, err := judgeFile(chain, roots, now)
 		if err != nil {
 			return err
 		}

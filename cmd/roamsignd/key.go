@@ -70,12 +70,17 @@ func (c *ceremony) keyGenerate(ctx context.Context, streams command.Streams, bit
 	if err != nil {
 		return err
 	}
-	return c.tell(streams.Out, reportKey(key), func(out io.Writer) {
+	report := reportKey(key)
+	report.Used = c.asConfigured()
+	return c.tell(streams.Out, report, func(out io.Writer) {
 		fmt.Fprintf(out, "Made a key in token %q. What the token says of it:\n", s.tokenName())
-		reportKey(key).print(out)
+		report.print(out)
 		fmt.Fprintln(out, "It cannot be read out, and can do nothing but sign.\nNext: roamsignd key csr")
 	})
 }
+
+// asConfigured reports whether the key is the one that the configuration names.
+func (c *ceremony) asConfigured() bool { return c.config != "" && c.label+c.id == "" }
 
 // proven returns the one key that the config names, after asking the token
 // whether it keeps it as it must.
@@ -295,12 +300,23 @@ type certificateReport struct {
 	Warnings    []string `json:"warnings"`
 }
 
+// reportCertificate tells what a certificate is, and each point in which it leaves
+// LHDN's profile or is not valid, or not for long.
 func reportCertificate(c *x509.Certificate, now time.Time) certificateReport {
-	return certificateReport{
+	r := certificateReport{
 		Subject: nameOf(c.RawSubject), Issuer: nameOf(c.RawIssuer), Serial: c.SerialNumber.String(),
 		NotBefore: c.NotBefore.UTC().Format(time.RFC3339), NotAfter: c.NotAfter.UTC().Format(time.RFC3339),
-		DaysLeft: daysLeft(c, now), Fingerprint: fingerprint(c), Warnings: []string{},
+		DaysLeft: daysLeft(c, now), Fingerprint: fingerprint(c), Warnings: append([]string{}, xades.CheckProfile(c)...),
 	}
+	switch {
+	case now.Before(c.NotBefore):
+		r.Warnings = append(r.Warnings, fmt.Sprintf("validity: it begins at %s, which is not yet", r.NotBefore))
+	case now.After(c.NotAfter):
+		r.Warnings = append(r.Warnings, fmt.Sprintf("validity: it ended at %s", r.NotAfter))
+	case c.NotAfter.Sub(now) < soon:
+		r.Warnings = append(r.Warnings, fmt.Sprintf("validity: it ends in %d days: ask for the next one now", r.DaysLeft))
+	}
+	return r
 }
 
 // nameOf writes a name as MyInvois documents do.

@@ -96,6 +96,7 @@ func (i *p12Import) run(ctx context.Context, streams command.Streams, file strin
 		key, err := proven(ctx, s.Token)
 		e.SPKI = key.Fingerprint()
 		outcome.Key, outcome.Way = reportKey(key), took
+		outcome.Key.Used = i.asConfigured()
 		if err == nil && i.out != "" {
 			err = ca.WriteCertificates(i.out, chain...)
 		}

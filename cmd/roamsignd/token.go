@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -70,7 +71,7 @@ func (c *ceremony) tokenList(ctx context.Context, streams command.Streams, modul
 	if len(configs) == 0 {
 		return errors.New("no PKCS#11 library where HSM makers put theirs: name yours with --module PATH")
 	}
-	all := []moduleReport{}
+	all, named := []moduleReport{}, slices.Clone(configs)
 	var faults []error
 	for len(configs) > 0 {
 		module := configs[0].Module
@@ -86,8 +87,27 @@ func (c *ceremony) tokenList(ctx context.Context, streams command.Streams, modul
 		for _, m := range all {
 			m.print(out)
 		}
+		for _, missing := range absent(all, named) {
+			fmt.Fprintf(out, "The configuration names token %s, which is not there (roamsignd token init makes one).\n", missing)
+		}
 	})
 	return errors.Join(append(faults, err)...)
+}
+
+// absent names those configured tokens that no slot of their modules has.
+func absent(modules []moduleReport, configs []hsm.Config) (missing []string) {
+	for _, m := range modules {
+		for _, config := range configs {
+			name := cmp.Or(config.TokenLabel, config.TokenSerial)
+			found := slices.ContainsFunc(m.Slots, func(s slotReport) bool {
+				return s.Used && (config.TokenLabel == "" || s.Label == config.TokenLabel) && (config.TokenSerial == "" || s.Serial == config.TokenSerial)
+			})
+			if m.Module == config.Module && name != "" && !found {
+				missing = append(missing, fmt.Sprintf("%q", name))
+			}
+		}
+	}
+	return missing
 }
 
 // installed finds the libraries of this machine.
