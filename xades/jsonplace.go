@@ -224,7 +224,7 @@ func (s *jsonScanner) setTo() {
 func (s *jsonScanner) stray(name []byte) {
 	for _, block := range []string{"UBLExtensions", "Signature"} {
 		if len(name) >= len(block) && string(name) != block && bytes.EqualFold(name, []byte(block)) && len(s.doc.strays) < maxNamed {
-			s.doc.strays = append(s.doc.strays, string(name))
+			s.doc.strays = append(s.doc.strays, s.where())
 		}
 	}
 }

@@ -34,7 +34,7 @@ type jsonDocument struct {
 	versionTo  int      // 0 if there is nothing that could have it
 	extensions []byte   // the minified UBLExtensions that was taken out; nil if there was none
 	signature  []byte   // the minified Signature that was taken out; nil if there was none
-	strays     []string // names in Invoice[0] that are those of the blocks but for their case, each once
+	strays     []string // paths of members of Invoice[0] with the names of the blocks but for their case
 	twins      []string // paths of members that differ in case only from one before them
 	blockTwin  bool     // one of those stands in a block that was taken out
 	header     header

@@ -362,9 +362,9 @@ func TestMembersThatDifferInCaseOnlyAreNoted(t *testing.T) {
 		{`"m3":1,"M3":1,` + strings.Replace(many, `"m3":1,`, "", 1) + `"z":1`, "Invoice[0].M3", "", false},
 		{many + `"\u0000m3":1`, "", "", false},
 		{`"UBLExtensions":[{"a":1,"A":2}]`, "Invoice[0].UBLExtensions[0].A", "", true},
-		{`"Signature":[],"signature":[]`, "Invoice[0].signature", "signature", false},
-		{`"ublextensions":1`, "", "ublextensions", false},
-		{`"\u017fignature":1`, "", "ſignature", false},
+		{`"Signature":[],"signature":[]`, "Invoice[0].signature", "Invoice[0].signature", false},
+		{`"ublextensions":1`, "", "Invoice[0].ublextensions", false},
+		{`"\u017fignature":1`, "", `Invoice[0]["ſignature"]`, false},
 		{`"x":[{"signature":1}]`, "", "", false},
 	} {
 		d, err := scanJSON([]byte(in(row.members)), jsonOptions{})

@@ -220,7 +220,7 @@ func readUnsignedJSON(document []byte, options Options) (*unsigned, error) {
 	}
 	switch {
 	case len(doc.strays) > 0:
-		return nil, fmt.Errorf("%w: its member %q is a signature's but for its case, and LHDN may drop it; rename or remove it", ErrUnsignable, doc.strays[0])
+		return nil, fmt.Errorf("%w: its member %s is a signature's but for its case, and LHDN may drop it; rename or remove it", ErrUnsignable, doc.strays[0])
 	case (doc.extensions != nil || doc.signature != nil) && !options.ReplaceSignature:
 		return nil, signedAlready("UBLExtensions or Signature")
 	}

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func showJSON(to io.Writer, verdicts []verdict) error {
 	return encoder.Encode(verdicts)
 }
 
-// show prints a verdict so that it can be sent to a colleague.
+// show prints a verdict so that it can be sent to a colleague: errors first.
 func show(to io.Writer, v verdict) {
 	word := "valid"
 	if !v.Valid {
@@ -96,7 +97,8 @@ func show(to io.Writer, v verdict) {
 	for _, row := range v.rows() {
 		fmt.Fprintf(to, "  %-13s %s\n", row[0], row[1])
 	}
-	for _, f := range v.Findings {
+	sorted := slices.SortedStableFunc(slices.Values(v.Findings), func(a, b finding) int { return cmp.Compare(a.Severity, b.Severity) })
+	for _, f := range sorted {
 		fmt.Fprintf(to, "  %-7s %-5s %s\n", f.Severity, cmp.Or(f.Code, "-"), f.Message)
 	}
 }
