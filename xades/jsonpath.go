@@ -110,7 +110,7 @@ func (s *jsonScanner) found() string {
 type memberNames struct {
 	first int    // where the object's names start in the scanner's stack
 	seen  uint64 // a bit for each hash of a name in the set
-	many  map[string]struct{}
+	many  map[string]jsonName
 }
 
 const manyNames = 24
@@ -119,7 +119,7 @@ const manyNames = 24
 func (s *jsonScanner) newName(set *memberNames, name jsonName, text []byte) bool {
 	own := s.names[set.first:]
 	if len(own) >= manyNames {
-		return s.newAmongMany(set, text)
+		return s.newAmongMany(set, name, text)
 	}
 	bit := nameBit(text)
 	if set.seen&bit != 0 {
@@ -140,38 +140,41 @@ func (s *jsonScanner) newName(set *memberNames, name jsonName, text []byte) bool
 	return true
 }
 
-func (s *jsonScanner) newAmongMany(set *memberNames, text []byte) bool {
+func (s *jsonScanner) newAmongMany(set *memberNames, name jsonName, text []byte) bool {
 	if set.many == nil {
-		set.many = make(map[string]struct{}, 4*manyNames)
+		set.many = make(map[string]jsonName, 4*manyNames)
 		for _, n := range s.names[set.first:] {
-			s.addToMany(set, s.nameText(n))
+			s.addToMany(set, n, s.nameText(n))
 		}
 	}
-	isNew, twin := s.addToMany(set, text)
+	isNew, twin := s.addToMany(set, name, text)
 	if twin {
 		s.twin()
 	}
 	return isNew
 }
 
-// addToMany adds a name, and the same in lower case, under which it is found by
-// one that differs in case only.
-func (s *jsonScanner) addToMany(set *memberNames, text []byte) (isNew, twin bool) {
-	before := len(set.many)
-	set.many[string(text)] = struct{}{}
-	if len(set.many) == before {
+// addToMany adds a name in lower case; if that is taken by another, as it is and
+// after a byte that no name has in it.
+func (s *jsonScanner) addToMany(set *memberNames, name jsonName, text []byte) (isNew, twin bool) {
+	s.scratch = append(append(s.scratch[:0], 0xFF), text...)
+	lower := s.scratch[1:]
+	for i, c := range lower {
+		if c >= 'A' && c <= 'Z' {
+			lower[i] = c | 0x20
+		}
+	}
+	first, taken := set.many[string(lower)]
+	if !taken {
+		set.many[string(lower)] = name
+		return true, false
+	}
+	copy(lower, text)
+	if _, taken = set.many[string(s.scratch)]; taken || bytes.Equal(s.nameText(first), text) {
 		return false, false
 	}
-	s.scratch = append(s.scratch[:0], 0xFF) // which no name has in it
-	for _, c := range text {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		s.scratch = append(s.scratch, c)
-	}
-	before = len(set.many)
-	set.many[string(s.scratch)] = struct{}{}
-	return true, len(set.many) == before
+	set.many[string(s.scratch)] = name
+	return true, true
 }
 
 // twin notes that the member being read differs in case only from one before it
