@@ -53,28 +53,39 @@ func (l *Log) Entry(ctx context.Context, index uint64) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	_, e, err := readEntry(ctx, l.Source(), index, size)
+	_, e, err := (&bundleReader{source: l.Source(), size: size}).entry(ctx, index)
 	return e, err
 }
 
-// readEntry reads one entry of a log of this size, and its bytes.
-func readEntry(ctx context.Context, source Source, index, size uint64) ([]byte, Entry, error) {
-	if index >= size {
-		return nil, Entry{}, fault.New(fault.NotAllowed, "entry %d of %d: %w", index, size, ErrNoEntry)
+// bundleReader reads single entries of a log of this size, and keeps the bundle
+// that it read last.
+type bundleReader struct {
+	source Source
+	size   uint64
+
+	number uint64   // of the bundle kept
+	lines  [][]byte // its entries; none: no bundle is kept
+}
+
+// entry reads one entry, and its bytes.
+func (r *bundleReader) entry(ctx context.Context, index uint64) ([]byte, Entry, error) {
+	if index >= r.size {
+		return nil, Entry{}, fault.New(fault.NotAllowed, "entry %d of %d: %w", index, r.size, ErrNoEntry)
 	}
-	number := index / tileWidth
-	bundle, err := source.Entries(ctx, number, widthAt(number, size))
-	if err != nil {
-		return nil, Entry{}, unavailable(fmt.Errorf("reading entry %d: %w", index, err))
+	if number := index / tileWidth; r.lines == nil || r.number != number {
+		bundle, err := r.source.Entries(ctx, number, widthAt(number, r.size))
+		if err != nil {
+			return nil, Entry{}, unavailable(fmt.Errorf("reading entry %d: %w", index, err))
+		}
+		if r.lines, err = split(bundle); err != nil {
+			return nil, Entry{}, fmt.Errorf("reading entry %d: %w", index, err)
+		}
+		r.number = number
 	}
-	lines, err := split(bundle)
-	if err == nil && uint64(len(lines)) <= index%tileWidth {
-		err = errors.New("its bundle is cut off")
+	if uint64(len(r.lines)) <= index%tileWidth {
+		return nil, Entry{}, fmt.Errorf("reading entry %d: its bundle is cut off", index)
 	}
-	if err != nil {
-		return nil, Entry{}, fmt.Errorf("reading entry %d: %w", index, err)
-	}
-	line := lines[index%tileWidth]
+	line := r.lines[index%tileWidth]
 	e, err := ParseEntry(line)
 	if err != nil {
 		return nil, Entry{}, fmt.Errorf("reading entry %d: %w", index, err)
@@ -92,7 +103,7 @@ func (l *Log) Receipt(ctx context.Context, index uint64) ([]byte, error) {
 		return nil, err
 	}
 	source := l.Source()
-	line, _, err := readEntry(ctx, source, index, size)
+	line, _, err := (&bundleReader{source: source, size: size}).entry(ctx, index)
 	if err != nil {
 		return nil, err
 	}

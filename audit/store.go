@@ -20,8 +20,8 @@ import (
 // Files of a log's directory beside what tlog-tiles names. All but the first are
 // Tessera's.
 const (
-	lockFile   = ".lock"
-	stateFile  = ".state/treeState"
+	lockFile    = ".lock"
+	stateFile   = ".state/treeState"
 	tesseraLock = ".state/treeState.lock"
 )
 
