@@ -50,12 +50,10 @@ type charge struct {
 // RateLimited, or StateUnavailable where a quota's use cannot be kept, or a
 // context's. Without an error the caller settles the charge.
 func (a *admission) charge(ctx context.Context, grant policy.Grant, id requestID, digest [32]byte, now time.Time) (*charge, error) {
-	limits := [2]policy.Limits{grant.Limits(), grant.MethodLimits()}
-	if !limited(limits[0]) && !limited(limits[1]) {
+	if !charged(grant) {
 		return nil, nil //nolint:nilnil // a caller without limits is not charged
 	}
-	key := keyOf(grant, id, digest)
-	c, kept, err := a.enter(grant, limits, key, now)
+	c, kept, err := a.enter(grant, keyOf(grant, id, digest), now)
 	if err != nil || kept == nil {
 		return c, err
 	}
@@ -72,6 +70,11 @@ func (a *admission) charge(ctx context.Context, grant policy.Grant, id requestID
 	return c, nil
 }
 
+// charged tells whether a grant's requests are charged at all.
+func charged(grant policy.Grant) bool {
+	return limited(grant.Limits()) || limited(grant.MethodLimits())
+}
+
 // keyOf hashes what makes a request the same as another: all but the time.
 func keyOf(grant policy.Grant, id requestID, digest [32]byte) requestKey {
 	text := make([]byte, 0, 256)
@@ -83,7 +86,8 @@ func keyOf(grant policy.Grant, id requestID, digest [32]byte) requestKey {
 }
 
 // enter charges the account. With a round the charge holds once that is done.
-func (a *admission) enter(grant policy.Grant, limits [2]policy.Limits, key requestKey, now time.Time) (*charge, *round, error) {
+func (a *admission) enter(grant policy.Grant, key requestKey, now time.Time) (*charge, *round, error) {
+	limits := [2]policy.Limits{grant.Limits(), grant.MethodLimits()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.turn(now)

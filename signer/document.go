@@ -67,7 +67,11 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 		return nil, err
 	}
 	// Reading a document is work, too, so it is charged first.
-	work, err := s.admit(ctx, grant, order.id, order.hash())
+	var content [32]byte
+	if charged(grant) {
+		content = order.hash()
+	}
+	work, err := s.admit(ctx, grant, order.id, content)
 	if err != nil {
 		return nil, err
 	}

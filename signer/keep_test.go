@@ -181,8 +181,7 @@ func TestHardlyAnySignatureWaitsForTheDisk(t *testing.T) {
 	grant := d.granted("    limits: {daily: 100000}\n", erp, policy.SignDigest)
 	waited := 0
 	for i := range 20_000 {
-		limits := [2]policy.Limits{grant.Limits(), grant.MethodLimits()}
-		c, kept, err := d.open.enter(grant, limits, keyOf(grant, requestID(strconv.Itoa(i)), [32]byte{}), d.now)
+		c, kept, err := d.open.enter(grant, keyOf(grant, requestID(strconv.Itoa(i)), [32]byte{}), d.now)
 		must(t, err)
 		if kept != nil {
 			waited++

@@ -71,11 +71,11 @@ func (s *Server) admit(ctx context.Context, grant policy.Grant, id requestID, di
 	if err := s.certificate.usable(grant, now); err != nil {
 		return admitted{}, err
 	}
-	charged, err := s.admission.charge(ctx, grant, id, digest, now)
+	charge, err := s.admission.charge(ctx, grant, id, digest, now)
 	if err != nil {
 		return admitted{}, err
 	}
-	return admitted{grant: grant, charge: charged}, nil
+	return admitted{grant: grant, charge: charge}, nil
 }
 
 // settle ends work that was admitted, by what became of it.
