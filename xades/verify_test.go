@@ -251,6 +251,11 @@ func TestACertificateThatLHDNRefusesIsReportedByItsCode(t *testing.T) {
 			c.RawSubject = distinguishedName(t, kept...)
 		}
 	}
+	holder := func(tin, brn string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) {
+			c.RawSubject = distinguishedName(t, nameValue{"2.5.4.6", "MY"}, nameValue{"2.5.4.97", tin}, nameValue{"2.5.4.5", brn})
+		}
+	}
 	manyValued := func(c *x509.Certificate) {
 		var set []nameValue
 		for range 33 {
@@ -267,6 +272,9 @@ func TestACertificateThatLHDNRefusesIsReportedByItsCode(t *testing.T) {
 		{"LHDN's profile", "", issue(t, public, nil), VerifyOptions{}},
 		{"no serialNumber", "DS306", issue(t, public, without("2.5.4.5")), VerifyOptions{}},
 		{"no organizationIdentifier", "DS307", issue(t, public, without("2.5.4.97")), VerifyOptions{}},
+		{"a serialNumber that is none", "DS337", issue(t, public, holder("C20880050010", "2019 01054321")), VerifyOptions{}},
+		{"an organizationIdentifier that is none", "DS338", issue(t, public, holder("TIN: C20880050010", "201901054321")), VerifyOptions{}},
+		{"a long organizationIdentifier", "DS338", issue(t, public, holder(strings.Repeat("1", 41), "201901054321")), VerifyOptions{}},
 		{"the submitter's TIN", "", issue(t, public, nil), VerifyOptions{SubmitterTIN: "C20880050010", SubmitterBRN: "201901054321"}},
 		{"another submitter's TIN", "DS311", issue(t, public, nil), VerifyOptions{SubmitterTIN: "C1"}},
 		{"another submitter's BRN", "DS312", issue(t, public, nil), VerifyOptions{SubmitterBRN: "1"}},

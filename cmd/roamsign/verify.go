@@ -18,7 +18,8 @@ func verifyCommand() command.Command {
 		Name: "verify", Args: "[FLAGS] FILE...",
 		Purpose: "Judge signed documents as LHDN's validator does, offline.",
 		About: `
-Reports all that is wrong with each document by LHDN's codes (DS300 to DS338).
+Reports all that is wrong with each document by LHDN's codes (DS300 to DS338), but
+for those that depend on who logs in or on LHDN's registers: DS308 to DS310, DS330.
 Without --roots the certificate's chain of trust is reported as not checked,
 which is no failure. Needs no signer.
 
