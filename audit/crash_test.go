@@ -64,9 +64,9 @@ func appendForEver(dir, key, first string) {
 			}
 		}()
 	}
-	fmt.Println("up")
+	_, _ = fmt.Fprintln(os.Stdout, "up")
 	for line := range lines {
-		if _, err := fmt.Println(line); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, line); err != nil {
 			return
 		}
 	}

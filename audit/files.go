@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/transparency-dev/tessera/api/layout"
@@ -76,10 +75,9 @@ func (c *checker) remnants(ctx context.Context, dir string) error {
 			return err
 		}
 		kind, number, _ := strings.Cut(filepath.ToSlash(relative), "/")
-		index, width, err := layout.ParseTileIndexPartial(number)
-		if err != nil {
+		index, width, known := parsePlace(number)
+		if !known {
 			c.remnant(relative, "not a file of the log")
-			return nil
 		}
 		if width == 0 {
 			return nil
@@ -98,8 +96,9 @@ func (c *checker) remnant(relative, problem string) {
 func (c *checker) superseded(ctx context.Context, kind string, index uint64, width uint8, path string) error {
 	resource, prefix, level := c.source.Entries, isBundlePrefix, uint64(0)
 	if kind != "entries" {
-		var err error
-		if level, err = strconv.ParseUint(kind, 10, 6); err != nil {
+		known := false
+		if level, known = parseLevel(kind); !known {
+			c.remnant(kind, "not a file of the log")
 			return nil
 		}
 		prefix = isTilePrefix

@@ -44,13 +44,9 @@ func (h handler) checkpoint(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h handler) tile(w http.ResponseWriter, r *http.Request) {
-	level, err := strconv.ParseUint(r.PathValue("level"), 10, 6)
-	if err != nil || strconv.FormatUint(level, 10) != r.PathValue("level") {
-		http.NotFound(w, r)
-		return
-	}
-	index, width, ok := parsePlace(r.PathValue("index"))
-	if !ok {
+	level, isLevel := parseLevel(r.PathValue("level"))
+	index, width, isPlace := parsePlace(r.PathValue("index"))
+	if !isLevel || !isPlace {
 		http.NotFound(w, r)
 		return
 	}
@@ -80,6 +76,12 @@ func (h handler) entries(w http.ResponseWriter, r *http.Request) {
 		content = content[:length]
 	}
 	answer(w, content, err, "application/octet-stream", private)
+}
+
+// parseLevel reads the level of a tile, in its one form.
+func parseLevel(s string) (level uint64, ok bool) {
+	level, err := parseDecimal(s)
+	return level, err == nil && level < 64
 }
 
 // parsePlace reads the number of a tile and its width, in their one form.
