@@ -169,7 +169,7 @@ func (r row) harmless(tokens int) bool {
 	return tokens > 1 || r.signing() && !r.value.Permanent
 }
 
-// strike lets one call fail under four callers, and looks at what becomes of it.
+// strike lets one call fail under three callers, and looks at what becomes of it.
 func (b *bed) strike(t *testing.T, r row) {
 	t.Helper()
 	shim := b.shims[r.struck]
@@ -182,9 +182,9 @@ func (b *bed) strike(t *testing.T, r row) {
 	} else {
 		shim.Fail(r.function, r.value.Value, r.nth)
 	}
-	failed := b.ask(t, r)
+	failed := b.ask(t, r, 3)
 	for rounds := 0; shim.Pending() > 0 && rounds < 50; rounds++ { // the other token may have got all
-		failed = append(failed, b.ask(t, r)...)
+		failed = append(failed, b.ask(t, r, 1)...)
 	}
 	if shim.Pending() > 0 {
 		t.Errorf("%v: the fault met no call", r)
@@ -201,10 +201,9 @@ func (b *bed) strike(t *testing.T, r row) {
 	b.wantWhole(t, r)
 }
 
-// ask lets four callers ask at once, and returns their errors.
-func (b *bed) ask(t *testing.T, r row) (failed []error) {
+// ask lets so many callers ask at once, and returns their errors.
+func (b *bed) ask(t *testing.T, r row, callers int) (failed []error) {
 	t.Helper()
-	const callers = 4
 	errs := make(chan error, callers)
 	for range callers {
 		go func() { errs <- b.one(t, r) }()
@@ -257,7 +256,7 @@ func (b *bed) wantWhole(t *testing.T, r row) {
 			t.Errorf("%v: token %d has %d sessions, want at most %d", r, i, got, most)
 		}
 	}
-	if failed := b.ask(t, r); len(failed) > 0 {
+	if failed := b.ask(t, r, 1); len(failed) > 0 {
 		t.Errorf("%v: a second later a caller got %v", r, failed[0])
 	}
 }
@@ -278,7 +277,7 @@ func (b *bed) wantRefused(t *testing.T, r row, logins int) {
 	if logins != 1 {
 		t.Errorf("%v: got %d tries, want one", r, logins)
 	}
-	if failed := b.ask(t, r); len(b.shims) > 1 && len(failed) > 0 {
+	if failed := b.ask(t, r, 1); len(b.shims) > 1 && len(failed) > 0 {
 		t.Errorf("%v: with another token left a caller got %v", r, failed[0])
 	}
 }

@@ -53,7 +53,7 @@ func TestFewerSessionsThanAskedFor(t *testing.T) {
 func (b *bed) shrunk(t *testing.T, want int) {
 	t.Helper()
 	for range 20 {
-		if failed := b.ask(t, row{}); len(failed) > 0 {
+		if failed := b.ask(t, row{}, 4); len(failed) > 0 {
 			t.Fatalf("a caller got %v, want none to notice", failed[0])
 		}
 	}
@@ -67,7 +67,7 @@ func (b *bed) shrunk(t *testing.T, want int) {
 	if h := b.open.Health()[0]; h.Sessions != 4 || b.shims[0].Sessions() != 5 {
 		t.Errorf("got %+v and %d sessions, want all again", h, b.shims[0].Sessions())
 	}
-	if failed := b.ask(t, row{}); len(failed) > 0 {
+	if failed := b.ask(t, row{}, 4); len(failed) > 0 {
 		t.Errorf("a caller got %v", failed[0])
 	}
 }
@@ -84,7 +84,7 @@ func TestNoSessionAtAllIsALoss(t *testing.T) {
 		shim.Limit(1)
 		shim.LoseSessions()
 		began := time.Now()
-		if failed := b.ask(t, row{}); len(failed) == 0 {
+		if failed := b.ask(t, row{}, 4); len(failed) == 0 {
 			t.Error("got signatures without a session")
 		}
 		if took := time.Since(began); took > 100*time.Millisecond {
@@ -92,7 +92,7 @@ func TestNoSessionAtAllIsALoss(t *testing.T) {
 		}
 		shim.Limit(0)
 		time.Sleep(6 * time.Second)
-		if failed := b.ask(t, row{}); len(failed) > 0 {
+		if failed := b.ask(t, row{}, 4); len(failed) > 0 {
 			t.Errorf("a caller got %v", failed[0])
 		}
 		if h := b.open.Health()[0]; h.Losses == 0 || h.Last.Err == nil || !errors.Is(h.Last.Err, pkcs11.Error(pkcs11.CKR_SESSION_COUNT)) {

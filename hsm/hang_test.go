@@ -59,7 +59,7 @@ func TestACallThatHangs(t *testing.T) {
 				b.outlive(t, hung, hang.lose != nil)
 				release()
 				b.eventually(t, "all is well", func(h hsm.Health) bool { return h.State == hsm.Serving && h.Abandoned == 0 })
-				if failed := b.ask(t, row{}); len(failed) > 0 {
+				if failed := b.ask(t, row{}, 4); len(failed) > 0 {
 					t.Errorf("afterwards a caller got %v", failed[0])
 				}
 				b.closes(t)
@@ -77,7 +77,7 @@ func (b *bed) outlive(t *testing.T, hung <-chan struct{}, lost bool) {
 		if over.Err() != nil {
 			t.Fatalf("after a minute nothing is seen of it: %+v", b.open.Health())
 		}
-		failed := b.ask(t, row{})
+		failed := b.ask(t, row{}, 4)
 		if len(b.shims) > 1 && len(failed) > 0 {
 			t.Errorf("beside another token a caller got %v", failed[0])
 		}
@@ -89,7 +89,7 @@ func (b *bed) outlive(t *testing.T, hung <-chan struct{}, lost bool) {
 		}
 	}
 	if lost && len(b.shims) == 1 {
-		for _, err := range b.ask(t, row{}) {
+		for _, err := range b.ask(t, row{}, 4) {
 			if fault.Of(err) != fault.TokenUnavailable || retryAfter(err) <= 0 {
 				t.Errorf("got %v, want %v and when to try again", err, fault.TokenUnavailable)
 			}
