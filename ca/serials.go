@@ -96,7 +96,7 @@ const maxSerial = 20
 // parentheses, is taken if both are the same number.
 func ParseSerial(text string) (*big.Int, error) {
 	lower := strings.ToLower(strings.TrimSpace(text))
-	digits, decimal := "", ""
+	var digits, decimal string
 	if found := plainSerial.FindStringSubmatch(lower); found != nil {
 		digits = found[1]
 	} else if colonSerial.MatchString(lower) {

@@ -57,6 +57,11 @@ type Limits struct {
 	// Streams is how many requests may be in flight on one connection; a client
 	// holds further ones back. Default 256.
 	Streams int `yaml:"streams"`
+	// Requests is how many requests may be in flight over all connections; further
+	// ones are refused as OVERLOADED before their content is read. One caller
+	// has half of them at most. Each takes up to 2 MiB for its content alone.
+	// Default 4,096.
+	Requests int `yaml:"requests"`
 	// Connections is how many may be open; further ones are not accepted until
 	// one closes. Default 1,000.
 	Connections int `yaml:"connections"`
@@ -70,8 +75,8 @@ type Limits struct {
 
 // The defaults, and the most that is taken for no slip.
 var (
-	defaults = Limits{Queue: 2000, QueuePerCaller: 1000, Streams: 256, Connections: 1000, Request: time.Minute, Drain: 10 * time.Second}
-	most     = Limits{Queue: 1_000_000, QueuePerCaller: 1_000_000, Streams: 100_000, Connections: 100_000, Request: time.Hour, Drain: time.Hour}
+	defaults = Limits{Queue: 2000, QueuePerCaller: 1000, Streams: 256, Requests: 4096, Connections: 1000, Request: time.Minute, Drain: 10 * time.Second}
+	most     = Limits{Queue: 1_000_000, QueuePerCaller: 1_000_000, Streams: 100_000, Requests: 1_000_000, Connections: 100_000, Request: time.Hour, Drain: time.Hour}
 )
 
 // ConfigFault is one thing wrong with a [Config], at the key of that path in
@@ -109,6 +114,7 @@ func (c Config) Validate() error {
 		{"limits.queue", c.Limits.Queue, most.Queue},
 		{"limits.queue_per_caller", c.Limits.QueuePerCaller, most.QueuePerCaller},
 		{"limits.streams", c.Limits.Streams, most.Streams},
+		{"limits.requests", c.Limits.Requests, most.Requests},
 		{"limits.connections", c.Limits.Connections, most.Connections},
 	} {
 		if number.value < 0 || number.value > number.most {
@@ -160,7 +166,7 @@ func (c Config) withDefaults() Config {
 		standard int
 	}{
 		{&l.Queue, defaults.Queue}, {&l.QueuePerCaller, defaults.QueuePerCaller},
-		{&l.Streams, defaults.Streams}, {&l.Connections, defaults.Connections},
+		{&l.Streams, defaults.Streams}, {&l.Requests, defaults.Requests}, {&l.Connections, defaults.Connections},
 	} {
 		if *number.value == 0 {
 			*number.value = number.standard

@@ -20,7 +20,7 @@ func TestEveryFaultOfAConfigurationIsReported(t *testing.T) {
 	bad := Config{
 		Listen: "localhost",
 		TLS:    TLS{Key: "server.key"},
-		Limits: Limits{Queue: -1, QueuePerCaller: 2_000_000, Streams: 1_000_000, Connections: -5, Request: -time.Second, Drain: 48 * time.Hour},
+		Limits: Limits{Queue: -1, QueuePerCaller: 2_000_000, Streams: 1_000_000, Requests: -2, Connections: -5, Request: -time.Second, Drain: 48 * time.Hour},
 	}
 	want := []string{
 		`listen: must be HOST:PORT, such as 127.0.0.1:7443, not "localhost"`,
@@ -29,6 +29,7 @@ func TestEveryFaultOfAConfigurationIsReported(t *testing.T) {
 		`limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
 		`limits.queue_per_caller: must be 1 to 1000000 (0 or left out: the default), not 2000000`,
 		`limits.streams: must be 1 to 100000 (0 or left out: the default), not 1000000`,
+		`limits.requests: must be 1 to 1000000 (0 or left out: the default), not -2`,
 		`limits.connections: must be 1 to 100000 (0 or left out: the default), not -5`,
 		`limits.request: must be more than 0 and at most 1h0m0s (0 or left out: the default), not -1s`,
 		`limits.drain: must be more than 0 and at most 1h0m0s (0 or left out: the default), not 48h0m0s`,
@@ -75,7 +76,7 @@ limits: {queue: 10, request: 30s}
 		Listen: "127.0.0.1:7443",
 		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem", Revoked: "/etc/roamsign/revoked", CRL: "/etc/roamsign/crl.pem"},
 		State:  "/etc/roamsign/state",
-		Limits: Limits{Queue: 10, QueuePerCaller: 1000, Streams: 256, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
+		Limits: Limits{Queue: 10, QueuePerCaller: 1000, Streams: 256, Requests: 4096, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},
 	}
 	if diff := cmp.Diff(want, got.Under("/etc/roamsign").withDefaults()); diff != "" {
 		t.Errorf("configuration (-want +got):\n%s", diff)

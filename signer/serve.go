@@ -95,6 +95,7 @@ func (s *Server) options(stopping context.Context) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.Creds(s.transport()),
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.InTapHandle(s.tap),
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream(stopping)),
 		grpc.MaxRecvMsgSize(maxRequest),

@@ -77,6 +77,7 @@ type Server struct {
 	policy      atomic.Pointer[policy.Policy]
 	stale       atomic.Bool // see ReportFiles
 	open        connections
+	flights     *flights
 	key         Key
 	sessions    int
 	certificate certificate
@@ -112,6 +113,7 @@ func New(p Parts) (*Server, error) {
 	}
 	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
+	s.flights = newFlights(s.config.Limits.Requests)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)
 	return s, nil

@@ -1,0 +1,129 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// openStream begins a SignDocument whose request never comes.
+func openStream(ctx context.Context, t *testing.T, conn *grpc.ClientConn) grpc.ClientStream {
+	t.Helper()
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{}, roamsignv1.SignerService_SignDocument_FullMethodName)
+	must(t, err)
+	return stream
+}
+
+// awaitFlights waits until as many requests are in flight.
+func (r *rig) awaitFlights(n int) {
+	r.t.Helper()
+	ticks, late := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer ticks.Stop()
+	for {
+		r.server.flights.mu.Lock()
+		all := r.server.flights.all
+		r.server.flights.mu.Unlock()
+		if all == n {
+			return
+		}
+		select {
+		case <-ticks.C:
+		case <-late:
+			r.t.Fatalf("%d requests are in flight, want %d", all, n)
+		}
+	}
+}
+
+func TestRequestsAreRefusedByTheirHeadersWhenTooManyAreInFlight(t *testing.T) {
+	r := start(t, setting{limits: Limits{Requests: 4}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	greedy := r.connect(r.client(erp))
+	openStream(ctx, t, greedy)
+	openStream(ctx, t, r.connect(r.client(erp))) // over whichever connection
+	r.awaitFlights(2)
+	_, err := roamsignv1.NewSignerServiceClient(greedy).SignDigest(t.Context(), r.request())
+	checkRefused(t, "a third one of that caller", err, codes.ResourceExhausted, "OVERLOADED")
+	if !r.journal.tells("2 of them of caller") {
+		t.Errorf("the log does not tell of whom they are:\n%s", r.journal.all())
+	}
+	if _, err := healthv1.NewHealthClient(greedy).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Errorf("health: %v, want that it answers all the same", err)
+	}
+	_, err = r.as(portal).SignDigest(t.Context(), r.request())
+	checkRefused(t, "another caller, who is only not allowed", err, codes.PermissionDenied, "NOT_ALLOWED")
+
+	openStream(ctx, t, r.connect(r.client(portal)))
+	openStream(ctx, t, r.connect(r.client(portal)))
+	r.awaitFlights(4)
+	_, err = r.as(stranger).SignDigest(t.Context(), r.request())
+	checkRefused(t, "a third caller", err, codes.ResourceExhausted, "OVERLOADED")
+	cancel()
+	r.awaitFlights(0)
+	if _, err := r.as(erp).SignDigest(t.Context(), r.request()); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+	r.awaitFlights(0)
+}
+
+func TestARequestThatNeverComesIsGivenUp(t *testing.T) {
+	r := start(t, setting{limits: Limits{Request: 50 * time.Millisecond}})
+	stream := openStream(t.Context(), t, r.connect(r.client(erp)))
+	if err := stream.RecvMsg(&roamsignv1.SignDocumentResponse{}); status.Code(err) == codes.OK {
+		t.Errorf("got %v, want an error", err)
+	}
+	r.awaitFlights(0)
+}
+
+func TestARevokedCallerIsRefusedByItsHeaders(t *testing.T) {
+	r := start(t, setting{})
+	own := r.client(erp)
+	conn := r.connect(own)
+	_, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request())
+	must(t, err)
+	next := *r.server.credentials.Load()
+	next.Revoked = serials(t, own)
+	r.server.credentials.Store(&next)
+	err = openStream(t.Context(), t, conn).RecvMsg(&roamsignv1.SignDocumentResponse{})
+	checkRefused(t, "a request without its content", err, codes.PermissionDenied, "NOT_ALLOWED")
+}
+
+func TestFlightsAreCountedWithoutLoss(t *testing.T) {
+	f := newFlights(10)
+	var busy sync.WaitGroup
+	for _, caller := range []policy.Caller{"a", "b", "c", "d"} {
+		for range 8 {
+			busy.Go(func() {
+				for range 200 {
+					if err := f.enter(caller); err == nil {
+						f.leave(caller)
+					} else if e, ok := errors.AsType[*fault.Error](err); !ok || e.Kind != fault.Overloaded || e.RetryAfter <= 0 {
+						t.Errorf("got %v, want OVERLOADED and when to try again", err)
+					}
+				}
+			})
+		}
+	}
+	busy.Wait()
+	if f.all != 0 || len(f.by) != 0 {
+		t.Errorf("in the end %d are in flight, of %v", f.all, f.by)
+	}
+	for range 5 {
+		must(t, f.enter("a"))
+	}
+	if err := f.enter("a"); err == nil {
+		t.Error("a caller has more than half")
+	}
+	must(t, f.enter("b"))
+}
