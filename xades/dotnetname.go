@@ -120,7 +120,7 @@ func parseElement(der []byte) (a nameElement, rest []byte, err error) {
 	if content, err = a.parseType(content); err != nil {
 		return a, nil, err
 	}
-	content, err = parseDER(content, &a.value)
+	a.value, content, err = parseDER(content)
 	if err == nil && len(content) > 0 {
 		err = errors.New("data after the value")
 	}
@@ -129,8 +129,7 @@ func parseElement(der []byte) (a nameElement, rest []byte, err error) {
 
 // parseType reads the attribute's type and gives what follows it.
 func (a *nameElement) parseType(der []byte) (rest []byte, err error) {
-	var v asn1.RawValue
-	rest, err = parseDER(der, &v)
+	v, rest, err := parseDER(der)
 	if err == nil && v.Class == asn1.ClassUniversal && v.Tag == asn1.TagOID && !v.IsCompound {
 		if known, ok := attributeTypes[string(v.Bytes)]; ok {
 			a.oid, a.name = known.oid, known.name
@@ -147,8 +146,8 @@ func (a *nameElement) parseType(der []byte) (rest []byte, err error) {
 // constructed reads a DER value of a tag that holds others, and gives these and
 // what follows it.
 func constructed(der []byte, tag int) (content, rest []byte, err error) {
-	var v asn1.RawValue
-	if rest, err = parseDER(der, &v); err != nil {
+	v, rest, err := parseDER(der)
+	if err != nil {
 		return nil, nil, err
 	}
 	if v.Class != asn1.ClassUniversal || v.Tag != tag || !v.IsCompound {
@@ -159,15 +158,20 @@ func constructed(der []byte, tag int) (content, rest []byte, err error) {
 
 // parseDER reads one value and gives what follows it. What has a tag and a length
 // of one byte each needs no library.
-func parseDER(der []byte, v *asn1.RawValue) (rest []byte, err error) {
+func parseDER(der []byte) (v asn1.RawValue, rest []byte, err error) {
 	const tagBits, compound, longTag, longLength = 0x1f, 0x20, 0x1f, 0x80
 	if len(der) < 2 || der[0]&tagBits == longTag || der[1] >= longLength || len(der)-2 < int(der[1]) {
-		return asn1.Unmarshal(der, v)
+		return parseAnyDER(der)
 	}
 	end := 2 + int(der[1])
 	v.Class, v.Tag, v.IsCompound = int(der[0]>>6), int(der[0]&tagBits), der[0]&compound != 0
 	v.Bytes, v.FullBytes = der[2:end], der[:end]
-	return der[end:], nil
+	return v, der[end:], nil
+}
+
+func parseAnyDER(der []byte) (v asn1.RawValue, rest []byte, err error) {
+	rest, err = asn1.Unmarshal(der, &v)
+	return v, rest, err
 }
 
 // nameAttribute finds the first attribute of a type ("2.5.4.97") in a Name.

@@ -47,7 +47,7 @@ type Draft struct {
 	props       []byte
 	docDigest   [sha256.Size]byte
 	propsDigest [sha256.Size]byte
-	pieces      [][]byte // the signed document, with zeros (in base64) for the signature
+	pieces      [][]byte // the signed document, with as many letters in place of the signature
 	signatureAt int      // where in all of them the base64 of the signature begins
 	warnings    []string
 }
@@ -118,7 +118,7 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 	d.propsDigest = sha256.Sum256(d.props)
 	v.docDigest = base64.StdEncoding.EncodeToString(d.docDigest[:])
 	v.propsDigest = base64.StdEncoding.EncodeToString(d.propsDigest[:])
-	v.signature = base64.StdEncoding.EncodeToString(make([]byte, key.Size()))
+	v.signature = strings.Repeat("A", base64.StdEncoding.EncodedLen(key.Size()))
 	pieces, readsBack := doc.assemble(v)
 	d.pieces = pieces
 	d.signatureAt = doc.blockAt + bytes.Index(pieces[0][doc.blockAt:], []byte(doc.opens)) + len(doc.opens)

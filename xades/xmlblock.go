@@ -62,18 +62,23 @@ func xmlProps(v *values) []byte {
 // properties appends SignedProperties with these declarations: what the
 // prefixes need where it stands.
 func (w *xmlWriter) properties(v *values, xades, ds string) {
-	w.put(`<xades:SignedProperties Id="`+idProps+`"`+xades+`><xades:SignedSignatureProperties><xades:SigningTime>`, v.signingTime)
-	w.put(`</xades:SigningTime><xades:SigningCertificate><xades:Cert><xades:CertDigest><ds:DigestMethod Algorithm="`+algDigest+`"`+ds+
-		` /><ds:DigestValue`+ds+`>`, v.certDigest)
-	w.put(`</ds:DigestValue></xades:CertDigest><xades:IssuerSerial><ds:X509IssuerName`+ds+`>`, "")
+	w.put(`<xades:SignedProperties Id="`+idProps+`"`, xades)
+	w.put(`><xades:SignedSignatureProperties><xades:SigningTime>`, v.signingTime)
+	w.put(`</xades:SigningTime><xades:SigningCertificate><xades:Cert><xades:CertDigest><ds:DigestMethod Algorithm="`+algDigest+`"`, ds)
+	w.put(` /><ds:DigestValue`, ds)
+	w.put(`>`, v.certDigest)
+	w.put(`</ds:DigestValue></xades:CertDigest><xades:IssuerSerial><ds:X509IssuerName`, ds)
+	w.put(`>`, "")
 	w.escape(v.issuer)
-	w.put(`</ds:X509IssuerName><ds:X509SerialNumber`+ds+`>`, v.serial)
+	w.put(`</ds:X509IssuerName><ds:X509SerialNumber`, ds)
+	w.put(`>`, v.serial)
 	w.put(`</ds:X509SerialNumber></xades:IssuerSerial></xades:Cert></xades:SigningCertificate></xades:SignedSignatureProperties></xades:SignedProperties>`, "")
 }
 
 // extensions appends the element UBLExtensions, which declares cbc if told so.
 func (w *xmlWriter) extensions(v *values, cbc string) {
-	w.put(`<UBLExtensions xmlns="`+nsExt+`"`+cbc+xmlInformation+`<ds:Signature xmlns:ds="`+nsDS+`" Id="signature">`+xmlSignedInfo, v.docDigest)
+	w.put(`<UBLExtensions xmlns="`+nsExt+`"`, cbc)
+	w.put(xmlInformation+`<ds:Signature xmlns:ds="`+nsDS+`" Id="signature">`+xmlSignedInfo, v.docDigest)
 	w.put(xmlSecondReference, v.propsDigest)
 	w.put(xmlDigestEnd+`</ds:Reference></ds:SignedInfo>`+xmlSignatureValue, v.signature)
 	w.put(`</ds:SignatureValue><ds:KeyInfo><ds:X509Data><ds:X509Certificate>`, v.certificate)
@@ -85,7 +90,9 @@ func (w *xmlWriter) extensions(v *values, cbc string) {
 // pointer appends the element cac:Signature, which declares cac and cbc if told
 // so.
 func (w *xmlWriter) pointer(cac, cbc string) {
-	w.put(`<cac:Signature`+cac+cbc+`><cbc:ID>`+idSignature+`</cbc:ID><cbc:SignatureMethod>`+uriEnveloped+`</cbc:SignatureMethod></cac:Signature>`, "")
+	w.put(`<cac:Signature`, cac)
+	w.put("", cbc)
+	w.put(`><cbc:ID>`+idSignature+`</cbc:ID><cbc:SignatureMethod>`+uriEnveloped+`</cbc:SignatureMethod></cac:Signature>`, "")
 }
 
 // assemble returns the pieces of the signed document: the canonical form with the

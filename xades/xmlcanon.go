@@ -103,7 +103,7 @@ func (c *canon) start(s *xmlScanner, apex bool, version string) {
 	if s.apart {
 		c.emptyXML(s)
 	}
-	if s.exact && !apex && version == "" && s.inOrder() {
+	if s.exact && !apex && version == "" && (len(s.attrs) == 0 || s.inOrder()) {
 		c.copy(s, s.tag)
 		return
 	}

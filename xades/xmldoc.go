@@ -152,7 +152,8 @@ func (r *xmlReader) start() error {
 			return err
 		}
 	}
-	if r.blockAt == 0 && r.opensBlock() {
+	size := s.name.to - s.name.from
+	if r.blockAt == 0 && size >= int32(len("Signature")) && r.opensBlock() {
 		r.blockAt = depth
 		r.begunAt = r.block.size()
 		if r.block.out == nil {
@@ -173,16 +174,22 @@ func (r *xmlReader) start() error {
 		r.roles = append(r.roles, roleNone)
 		return nil
 	}
-	is := r.role()
+	is, version := roleNone, ""
+	if depth == 1 || r.roles[depth-2] != roleNone {
+		is = r.role()
+		version = r.noted(is)
+	}
 	if is == roleSupplier && r.doc.supplierAt < 0 {
 		r.doc.supplierAt = r.kept.size()
 	}
-	r.kept.start(s, false, r.noted(is))
+	r.kept.start(s, false, version)
 	if depth == 1 {
 		r.doc.rootEnd = r.kept.size()
 	}
 	if s.leaf() {
-		r.value(is, s.text(s.raw))
+		if is != roleNone {
+			r.value(is, s.text(s.raw))
+		}
 		r.kept.leaf(s)
 		r.valueAt = -1 // its parent has an element in it: no value
 		return nil

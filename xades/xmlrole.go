@@ -38,17 +38,17 @@ func (r *xmlReader) role() role {
 	}
 	switch s.ns.known(s.space) {
 	case cbcVocabulary:
-		return basicRole(parent, string(s.local(s.name)))
+		return basicRole(parent, s.local(s.name))
 	case cacVocabulary:
-		return aggregateRole(parent, string(s.local(s.name)))
+		return aggregateRole(parent, s.local(s.name))
 	}
 	return roleNone
 }
 
-func basicRole(parent role, local string) role {
+func basicRole(parent role, local []byte) role {
 	switch parent {
 	case roleRoot:
-		switch local {
+		switch string(local) {
 		case "ID":
 			return roleNumber
 		case "InvoiceTypeCode":
@@ -59,30 +59,30 @@ func basicRole(parent role, local string) role {
 			return roleIssueTime
 		}
 	case roleSupplierIdentification:
-		if local == "ID" {
+		if string(local) == "ID" {
 			return roleSupplierID
 		}
 	case roleCustomerIdentification:
-		if local == "ID" {
+		if string(local) == "ID" {
 			return roleCustomerID
 		}
 	}
 	return roleNone
 }
 
-func aggregateRole(parent role, local string) role {
+func aggregateRole(parent role, local []byte) role {
 	switch {
-	case parent == roleRoot && local == "AccountingSupplierParty":
+	case parent == roleRoot && string(local) == "AccountingSupplierParty":
 		return roleSupplier
-	case parent == roleRoot && local == "AccountingCustomerParty":
+	case parent == roleRoot && string(local) == "AccountingCustomerParty":
 		return roleCustomer
-	case parent == roleSupplier && local == "Party":
+	case parent == roleSupplier && string(local) == "Party":
 		return roleSupplierParty
-	case parent == roleCustomer && local == "Party":
+	case parent == roleCustomer && string(local) == "Party":
 		return roleCustomerParty
-	case parent == roleSupplierParty && local == "PartyIdentification":
+	case parent == roleSupplierParty && string(local) == "PartyIdentification":
 		return roleSupplierIdentification
-	case parent == roleCustomerParty && local == "PartyIdentification":
+	case parent == roleCustomerParty && string(local) == "PartyIdentification":
 		return roleCustomerIdentification
 	}
 	return roleNone

@@ -112,20 +112,24 @@ func (s *xmlScanner) startTag() error {
 	}
 	s.rootSeen = true
 	s.kind, s.name, s.endFollow, s.exact, s.tag = tokStart, name, s.selfClosed, exact, spanOf(start, i)
-	s.open = append(s.open, openElement{name: name, mark: int32(mark), preserves: s.preserves()})
+	preserves := len(s.open) > 0 && s.innermost().preserves
+	if s.apart {
+		preserves = s.preserves(preserves)
+	}
+	s.open = append(s.open, openElement{name: name, mark: int32(mark), preserves: preserves})
 	s.pos = i
 	return nil
 }
 
 // preserves tells whether xml:space="preserve" is in force in the element that
-// starts (XML 1.0, section 2.10).
-func (s *xmlScanner) preserves() bool {
-	for i := 0; s.apart && i < len(s.attrs); i++ {
+// starts, if it is around it (XML 1.0, section 2.10).
+func (s *xmlScanner) preserves(around bool) bool {
+	for i := range s.attrs {
 		if a := &s.attrs[i]; string(s.text(a.name.span)) == "xml:space" {
 			return string(s.value(a)) == "preserve"
 		}
 	}
-	return len(s.open) > 0 && s.open[len(s.open)-1].preserves
+	return around
 }
 
 // attributes reads up to and with the > that ends the tag. The tag is exact if
@@ -273,6 +277,9 @@ func (s *xmlScanner) resolve(name qname) error {
 	var ok bool
 	if s.space, ok = s.ns.lookup(s.prefix(name)); !ok {
 		return s.fault(s.pos, "the prefix %s of <%s> is not declared", s.prefix(name), s.text(name.span))
+	}
+	if len(s.attrs) == 0 {
+		return nil
 	}
 	for i := 0; s.apart && i < len(s.attrs); i++ {
 		a := &s.attrs[i]
