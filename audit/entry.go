@@ -30,7 +30,7 @@ type Digest [sha256.Size]byte
 // to be made. docs/FORMATS.md specifies its one form in bytes.
 type Entry struct {
 	// Time is when the signature was authorised. It is kept in UTC, to the
-	// nanosecond; years 1970 to 9999.
+	// nanosecond; years 1970 to 2200.
 	Time time.Time
 	// Signer names the instance of the service, in up to 255 bytes.
 	Signer string
@@ -63,6 +63,9 @@ type Entry struct {
 // MaxEntry is the length of the longest entry, in bytes.
 const MaxEntry = 16 << 10
 
+// Years of entries: their nanoseconds since 1970 fit in 63 bits.
+const firstYear, lastYear = 1970, 2200
+
 // formatVersion is the version of an entry's form.
 const formatVersion = "1"
 
@@ -88,8 +91,8 @@ func (e *Entry) Encode() ([]byte, error) {
 
 // check refuses what has no form.
 func (e *Entry) check() error {
-	if year := e.Time.UTC().Year(); year < 1970 || year > 9999 {
-		return fmt.Errorf("time: the year must be 1970 to 9999, not %d", year)
+	if year := e.Time.UTC().Year(); year < firstYear || year > lastYear {
+		return fmt.Errorf("time: the year must be %d to %d, not %d", firstYear, lastYear, year)
 	}
 	if e.Certificate == (Digest{}) {
 		return errors.New("certificate: none")

@@ -119,6 +119,7 @@ func TestEntriesAreFound(t *testing.T) {
 		"by both":         {audit.Query{TIN: tin, Caller: caller}, fits(func(e audit.Entry) bool { return e.TIN == tin && e.Caller == caller })},
 		"by neither":      {audit.Query{TIN: tin, Caller: "agent-1.example"}, nil},
 		"in a time":       {audit.Query{TIN: tin, Since: since, Until: until}, fits(func(e audit.Entry) bool { return e.TIN == tin && !e.Time.Before(since) && !e.Time.After(until) })},
+		"in all times":    {audit.Query{Document: b.entry(5).Document, Since: time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), Until: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []uint64{5}},
 		"before the log":  {audit.Query{TIN: tin, Until: b.entry(0).Time.Add(-1)}, nil},
 		"by document":     {audit.Query{Document: b.entry(70_000).Document}, []uint64{70_000}},
 		"in the tail":     {audit.Query{Document: b.entry(131_999).Document}, []uint64{131_999}},

@@ -46,6 +46,7 @@ type Log struct {
 	mu     sync.Mutex
 	store  *store // nil until the directory could be opened
 	why    error  // why nothing can be appended, nil if it can
+	fails  uint64 // how often that was found so far
 	closed bool
 }
 
@@ -86,7 +87,7 @@ func (l *Log) open(ctx context.Context) error {
 	l.size.Store(s.opened)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.store, l.why = s, nil
+	l.store = s
 	return nil
 }
 
@@ -101,7 +102,9 @@ func (l *Log) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		s, why := l.current()
+		l.mu.Lock()
+		s, why, fails := l.store, l.why, l.fails
+		l.mu.Unlock()
 		switch {
 		case s == nil:
 			why = l.open(ctx)
@@ -113,7 +116,7 @@ func (l *Log) watch(ctx context.Context) {
 		if why != nil {
 			l.fail(why)
 		} else {
-			l.mend()
+			l.mend(fails)
 		}
 	}
 }
@@ -129,19 +132,22 @@ func (l *Log) fail(why error) {
 	l.mu.Lock()
 	before := l.why
 	l.why = why
+	l.fails++
 	l.mu.Unlock()
 	if before == nil || before.Error() != why.Error() {
 		l.logger.Error("the audit log cannot be written: nothing is released", "error", why)
 	}
 }
 
-// mend forgets it.
-func (l *Log) mend() {
+// mend forgets it, unless it was found again since it had been found so often.
+func (l *Log) mend(fails uint64) {
 	l.mu.Lock()
-	before := l.why
-	l.why = nil
+	mended := l.why != nil && l.fails == fails
+	if mended {
+		l.why = nil
+	}
 	l.mu.Unlock()
-	if before != nil {
+	if mended {
 		l.logger.Info("the audit log can be written again")
 	}
 }
@@ -238,9 +244,10 @@ func (l *Log) end(r appended, before uint64) (uint64, error) {
 	for size := l.size.Load(); size <= r.index && !l.size.CompareAndSwap(size, r.index+1); {
 		size = l.size.Load()
 	}
-	if _, why := l.current(); why != nil {
-		l.mend()
-	}
+	l.mu.Lock()
+	fails := l.fails
+	l.mu.Unlock()
+	l.mend(fails)
 	return r.index, nil
 }
 

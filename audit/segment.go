@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -210,8 +211,13 @@ func rows(file *os.File, column int, key uint64) ([]uint16, error) {
 
 // bound turns a time into nanoseconds; the zero time is no bound.
 func bound(t time.Time, none int64) int64 {
-	if t.IsZero() {
+	switch year := t.UTC().Year(); {
+	case t.IsZero():
 		return none
+	case year < firstYear:
+		return math.MinInt64
+	case year > lastYear:
+		return math.MaxInt64
 	}
 	return t.UnixNano()
 }
