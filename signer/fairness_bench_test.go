@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"math"
 	"slices"
@@ -31,7 +30,7 @@ callers:
 
 // fairRig serves over mutual TLS on loopback, with a key whose time is its own.
 func fairRig(b *testing.B) *rig {
-	r := start(b, setting{sessions: benchSessions, policy: fairRules, log: slog.NewTextHandler(io.Discard, nil)})
+	r := start(b, setting{sessions: benchSessions, policy: fairRules, log: slog.DiscardHandler})
 	r.key.behave(inItsOwnTime(benchSignature))
 	return r
 }

@@ -50,7 +50,7 @@ func spend(folder string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := fmt.Println("released"); err != nil {
+		if _, err := fmt.Fprintln(os.Stdout, "released"); err != nil {
 			return err
 		}
 		a.settle(c, true, nil, noon)
@@ -101,6 +101,13 @@ func (d *desk) keeps(folder string) (end func() error) {
 	return end
 }
 
+// keepsOn has a desk keep its counts in a folder until the test ends.
+func (d *desk) keepsOn(folder string) {
+	d.t.Helper()
+	end := d.keeps(folder)
+	d.t.Cleanup(func() { must(d.t, end()) })
+}
+
 func TestAQuotaSurvivesARestart(t *testing.T) {
 	folder := t.TempDir()
 	const limits = "    limits: {daily: 1000}\n    method_limits: {SignDocument: {daily: 3}}\n"
@@ -115,7 +122,7 @@ func TestAQuotaSurvivesARestart(t *testing.T) {
 		must(t, end())
 	}
 	d := newDesk(t)
-	defer d.keeps(folder)()
+	d.keepsOn(folder)
 	d.is("the method's fourth", d.signs(d.granted(limits, erp, policy.SignDocument)), fault.QuotaExceeded, nil)
 	grant := d.granted(limits, erp, policy.SignDigest)
 	n := 0
@@ -168,7 +175,7 @@ func TestWhoIsAwayIsKept(t *testing.T) {
 	must(t, d.signs(d.granted(limits, portal, policy.SignDigest)))
 	must(t, end())
 	d = newDesk(t)
-	defer d.keeps(folder)()
+	d.keepsOn(folder)
 	for _, caller := range []policy.Caller{erp, portal} {
 		d.is(string(caller), d.signs(d.granted(limits, caller, policy.SignDigest)), fault.QuotaExceeded, nil)
 	}
@@ -177,7 +184,7 @@ func TestWhoIsAwayIsKept(t *testing.T) {
 func TestHardlyAnySignatureWaitsForTheDisk(t *testing.T) {
 	folder := t.TempDir()
 	d := newDesk(t)
-	defer d.keeps(folder)()
+	d.keepsOn(folder)
 	grant := d.granted("    limits: {daily: 100000}\n", erp, policy.SignDigest)
 	waited := 0
 	for i := range 20_000 {

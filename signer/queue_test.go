@@ -113,31 +113,31 @@ func TestTheQueueIsBoundedByCaller(t *testing.T) {
 // A flood fills the queue, and yet it does not keep others out.
 func TestAFullQueueMakesRoomForWhoHasLessInIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(1, 4, 100)
+		q := newQueue(1, 5, 100)
 		held := hold(t, q)
 		var flood []<-chan error
-		for range 4 {
+		for range 5 {
 			flood = append(flood, wait(t.Context(), q, erp))
 			synctest.Wait()
 		}
 		first := wait(t.Context(), q, portal)
 		synctest.Wait()
-		if err := <-flood[3]; kindOf(err) != fault.Overloaded {
+		if err := <-flood[4]; kindOf(err) != fault.Overloaded {
 			t.Errorf("the flood's last: got %v, want OVERLOADED", err)
 		}
 		second := wait(t.Context(), q, portal)
 		synctest.Wait()
-		if err := <-flood[2]; kindOf(err) != fault.Overloaded {
+		if err := <-flood[3]; kindOf(err) != fault.Overloaded {
 			t.Errorf("the flood's last but one: got %v, want OVERLOADED", err)
 		}
-		// Two and two: none has less than another.
+		// Three and two: one more for either would only turn that round.
 		for _, caller := range []policy.Caller{erp, portal} {
 			if _, err := q.enter(t.Context(), caller, 1); kindOf(err) != fault.Overloaded {
-				t.Errorf("%s's third: got %v, want OVERLOADED", caller, err)
+				t.Errorf("%s's next: got %v, want OVERLOADED", caller, err)
 			}
 		}
 		held.end(nil)
-		for i, ended := range []<-chan error{first, second, flood[0], flood[1]} {
+		for i, ended := range []<-chan error{first, second, flood[0], flood[1], flood[2]} {
 			if err := <-ended; err != nil {
 				t.Errorf("of those who stayed, %d: %v", i, err)
 			}
