@@ -69,7 +69,7 @@ func host(t *testing.T, token *softhsmtest.Token, reached []hsm.Config, environm
 		s.logs(i, inService)
 	}
 	s.health = s.watch(t)
-	s.tells(healthv1.HealthCheckResponse_SERVING, patience)
+	s.await(t, "say that it serves", func() bool { return s.health.last() == healthv1.HealthCheckResponse_SERVING })
 	return s
 }
 
@@ -114,15 +114,11 @@ func (s *hosted) logs(token int, want string) {
 	})
 }
 
-// tells waits until that is what the health service said last.
-func (s *hosted) tells(want healthv1.HealthCheckResponse_ServingStatus, atMost time.Duration) {
+// tells waits until that is what the health service said last, for a second at most.
+func (s *hosted) tells(l *load, want healthv1.HealthCheckResponse_ServingStatus) {
 	s.t.Helper()
-	last := func() healthv1.HealthCheckResponse_ServingStatus {
-		all := s.health.all()
-		return all[len(all)-1]
-	}
-	if !within(s.t.Context(), atMost, func() bool { return last() == want }) {
-		s.t.Errorf("after %v health is %v, want %v", atMost, last(), want)
+	if !l.within(time.Second, func() bool { return s.health.last() == want }) {
+		s.t.Errorf("after a second health is %v, want %v", s.health.last(), want)
 	}
 }
 
@@ -136,6 +132,11 @@ func (c *changes) add(said healthv1.HealthCheckResponse_ServingStatus) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.said = append(c.said, said)
+}
+
+func (c *changes) last() healthv1.HealthCheckResponse_ServingStatus {
+	all := c.all()
+	return all[len(all)-1]
 }
 
 func (c *changes) all() []healthv1.HealthCheckResponse_ServingStatus {

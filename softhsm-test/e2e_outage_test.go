@@ -68,20 +68,20 @@ func itsOneTokenGoes(t *testing.T) {
 	for range atFull(3, 20) {
 		gone := time.Now()
 		remotes[0].Kill()
-		s.tells(healthv1.HealthCheckResponse_NOT_SERVING, time.Second+direct.slack())
+		s.tells(direct, healthv1.HealthCheckResponse_NOT_SERVING)
 		told := time.Now()
 		<-time.After(atFull(1200*time.Millisecond, 3*time.Second) - time.Since(gone)) // the outage's length
 		down := time.Now()
 		remotes[0].Restart()
 		back := time.Now()
-		signs := within(t.Context(), time.Second+direct.slack(), func() bool { return direct.signedSince(back) })
+		signs := direct.within(time.Second, func() bool { return direct.signedSince(back) })
 		signed := time.Now()
 		if !signs {
 			t.Error("a second after the token's return nothing is signed")
 		}
-		s.tells(healthv1.HealthCheckResponse_SERVING, time.Second+direct.slack())
+		s.tells(direct, healthv1.HealthCheckResponse_SERVING)
 		// The library waits for as long as it is told, which is a second.
-		if !within(t.Context(), 2*time.Second+direct.slack(), func() bool { return through.signedSince(back) }) {
+		if !direct.within(2*time.Second, func() bool { return through.signedSince(back) }) {
 			t.Error("two seconds after the token's return nothing is signed through the library")
 		}
 		through.goesOn(5)

@@ -56,10 +56,10 @@ func (d *drilled) strike(name string, wrong func()) {
 	since := time.Now()
 	wrong()
 	signed := func() bool { return len(d.all(since))-len(d.failed(since)) >= 2*callers }
-	if !within(d.t.Context(), 3*time.Second+d.slack(), signed) {
+	if !d.within(3*time.Second, signed) {
 		d.t.Errorf("%s: it does not recover; %d requests failed; ready: %v", name, len(d.failed(since)), d.open.Ready())
 	}
-	if most := d.open.Sessions() + 1; !within(d.t.Context(), time.Second, func() bool { return d.shim.Sessions() <= most }) {
+	if most := d.open.Sessions() + 1; !d.within(time.Second, func() bool { return d.shim.Sessions() <= most }) {
 		d.t.Errorf("%s: got %d open sessions, want at most %d", name, d.shim.Sessions(), most)
 	}
 	if failed := d.failed(since); len(failed) > 0 {

@@ -40,7 +40,7 @@ func (d *drilled) survives(outage softhsmtest.Outage, away time.Duration) {
 	d.t.Helper()
 	d.shim.Away(outage)
 	gone := time.Now()
-	outOfOrder := within(d.t.Context(), time.Second, func() bool { return d.open.Ready() != nil })
+	outOfOrder := d.within(time.Second, func() bool { return d.open.Ready() != nil })
 	if !outOfOrder {
 		d.t.Error("the device is away for a second, and the token says that it is ready")
 	}
@@ -50,7 +50,7 @@ func (d *drilled) survives(outage softhsmtest.Outage, away time.Duration) {
 	}
 	d.shim.Back()
 	back := time.Now()
-	if !within(d.t.Context(), time.Second+d.slack(), func() bool { return d.signedSince(back) }) {
+	if !d.within(time.Second, func() bool { return d.signedSince(back) }) {
 		d.t.Errorf("a second after the device's return nothing is signed; ready: %v", d.open.Ready())
 	}
 	d.t.Logf("signed again %v after its return", time.Since(back))
@@ -73,8 +73,8 @@ func (l *load) refused(gone, back time.Time) {
 			l.t.Errorf("got %v, want %v and when to try again", r.err, fault.TokenUnavailable)
 			return
 		}
-		if limit := 100*time.Millisecond + l.slack(); r.took() > limit {
-			l.t.Errorf("it took %v to say %v, want at most %v", r.took(), r.err, limit)
+		if fair := l.fair(r); fair > 100*time.Millisecond {
+			l.t.Errorf("it took %v to say %v, %v of it without the machine's stalls, want at most 100ms", r.took(), r.err, fair)
 			return
 		}
 	}
@@ -103,14 +103,14 @@ func TestDrillOutageOfARemoteToken(t *testing.T) {
 		l.goesOn(5)
 		gone := time.Now()
 		remote.Kill()
-		if !within(t.Context(), time.Second+l.slack(), func() bool { return open.Ready() != nil }) {
+		if !l.within(time.Second, func() bool { return open.Ready() != nil }) {
 			t.Error("the server is gone for a second, and the token says that it is ready")
 		}
 		<-time.After(200 * time.Millisecond) // the outage's length
 		down := time.Now()
 		remote.Restart()
 		back := time.Now()
-		if !within(t.Context(), time.Second+l.slack(), func() bool { return l.signedSince(back) }) {
+		if !l.within(time.Second, func() bool { return l.signedSince(back) }) {
 			t.Fatalf("a second after the server's return nothing is signed; ready: %v", open.Ready())
 		}
 		t.Logf("away for %v, signed again %v after its return", down.Sub(gone), time.Since(back))
@@ -118,5 +118,5 @@ func TestDrillOutageOfARemoteToken(t *testing.T) {
 	}
 	l.goesOn(5)
 	l.end()
-	until(t, "the token is ready", 2*time.Second, func() bool { return open.Ready() == nil })
+	until(t, "the token is ready", 10*time.Second, func() bool { return open.Ready() == nil })
 }
