@@ -1,7 +1,6 @@
 package xades
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/beevik/etree"
@@ -184,17 +183,4 @@ func attrOf(e *etree.Element, name string) string {
 		}
 	}
 	return ""
-}
-
-// serialize writes an element as the official samples have it, with a blank
-// before the slash of an empty one. etree writes none; since it escapes every
-// > and every quote in values, "/> is the end of a tag and nothing else.
-func serialize(e *etree.Element) ([]byte, error) {
-	document := etree.NewDocumentWithRoot(e)
-	document.WriteSettings = etree.WriteSettings{CanonicalText: true, CanonicalAttrVal: true}
-	text, err := document.WriteToBytes()
-	if err != nil {
-		return nil, fmt.Errorf("writing the signature block: %w", err)
-	}
-	return bytes.ReplaceAll(text, []byte(`"/>`), []byte(`" />`)), nil
 }
