@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 
 	"github.com/transparency-dev/tessera"
 )
@@ -42,9 +43,19 @@ func (s *store) work(ctx context.Context) {
 		for _, p := range batch {
 			futures = append(futures, s.appender.Add(ctx, tessera.NewEntry(p.line)))
 		}
-		for i, p := range batch {
+		results := make([]appended, len(batch))
+		for i := range batch {
 			index, err := futures[i]()
-			p.done <- appended{index.Index, err}
+			results[i] = appended{index.Index, err}
+		}
+		// Where the directory was moved away meanwhile, Tessera made another in its
+		// place and wrote to that one.
+		moved := s.same()
+		for i, p := range batch {
+			if moved != nil {
+				results[i].err = errors.Join(moved, results[i].err)
+			}
+			p.done <- results[i]
 			p.over()
 		}
 	}

@@ -102,7 +102,7 @@ func TestALogThatMustNotBeContinuedIsNotOpened(t *testing.T) {
 			check(t, os.Mkdir(c.Dir, 0o700))
 		}, ""},
 		{"another key", func(t *testing.T, c *audit.Config) { c.KeyFiles = newConfig(t).KeyFiles }, "none of the keys"},
-		{"no checkpoint", func(t *testing.T, c *audit.Config) { check(t, os.Remove(filepath.Join(c.Dir, "checkpoint"))) }, "checkpoint is missing"},
+		{"no checkpoint", func(t *testing.T, c *audit.Config) { check(t, os.Remove(filepath.Join(c.Dir, "checkpoint"))) }, ""},
 		{"an older state", func(t *testing.T, c *audit.Config) {
 			check(t, os.WriteFile(filepath.Join(c.Dir, ".state/treeState"), []byte(`{"size":0,"root":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}`), 0o600))
 		}, "older copy"},

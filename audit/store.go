@@ -175,12 +175,8 @@ func (s *store) run(ctx context.Context, config Config, keys []Key) error {
 // usable finds what would make Tessera panic, or begin anew, at the next append:
 // the directory gone, replaced, or read-only.
 func (s *store) usable() error {
-	now, err := os.Stat(filepath.Join(s.dir, lockFile))
-	switch {
-	case err != nil:
+	if err := s.same(); err != nil {
 		return err
-	case !os.SameFile(now, s.identity):
-		return fmt.Errorf("%s is not the directory that was opened: start again to use it", s.dir)
 	}
 	for path, mode := range map[string]uint32{tesseraLock: unix.R_OK | unix.W_OK, stateFile: unix.R_OK} {
 		if err := access(filepath.Join(s.dir, path), mode); err != nil && (path != tesseraLock || !errors.Is(err, os.ErrNotExist)) {
@@ -188,6 +184,15 @@ func (s *store) usable() error {
 		}
 	}
 	return access(s.dir, unix.W_OK)
+}
+
+// same reports whether the directory is still the one that was opened.
+func (s *store) same() error {
+	now, err := os.Stat(filepath.Join(s.dir, lockFile))
+	if err == nil && !os.SameFile(now, s.identity) {
+		err = fmt.Errorf("%s is not the directory that was opened: start again to use it", s.dir)
+	}
+	return err
 }
 
 // access reports whether this process may use a file so.
@@ -274,7 +279,7 @@ func judge(ctx context.Context, dir string, keys []Key) (uint64, error) {
 	case errors.Is(err, os.ErrNotExist) && s.Size == 0:
 		return 0, nil // made, and not published yet
 	case errors.Is(err, os.ErrNotExist):
-		return 0, fmt.Errorf("its checkpoint is missing, it has %d entries", s.Size)
+		return 0, fmt.Errorf("%d entries without a checkpoint: %w", s.Size, ErrNoLog)
 	case err != nil:
 		return 0, err
 	}
