@@ -26,7 +26,7 @@ var jsonNumberStyles = []numberStyle{
 // or an exponent.
 func decimals(literal []byte) (point int) {
 	point = bytes.IndexByte(literal, '.')
-	if point >= 0 && bytes.IndexAny(literal[point:], "eE") >= 0 {
+	if point >= 0 && bytes.ContainsAny(literal[point:], "eE") {
 		return -1
 	}
 	return point
