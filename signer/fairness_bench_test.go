@@ -85,13 +85,22 @@ func (r *rig) batching(caller string) (made *atomic.Int64, stop func()) {
 // full waits until so many signatures wait for the token.
 func (r *rig) full(waiting int) {
 	patience := time.Now().Add(time.Minute)
-	for n := 0; n < waiting; time.Sleep(time.Millisecond) {
-		if time.Now().After(patience) {
+	for n := 0; n < waiting; {
+		if r.pause(time.Millisecond); time.Now().After(patience) {
 			r.t.Fatalf("after a minute %d wait, want %d", n, waiting)
 		}
 		r.server.queue.mu.Lock()
 		n = r.server.queue.line.length
 		r.server.queue.mu.Unlock()
+	}
+}
+
+// pause lets the others work.
+func (r *rig) pause(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.t.Context().Done():
+		r.t.Fatal(r.t.Context().Err())
 	}
 }
 
@@ -147,7 +156,7 @@ func BenchmarkFairness(b *testing.B) {
 				heavy, stopHeavy := row.flood(r, "heavy.example.com")
 				r.full(row.full)
 				began, l, h := time.Now(), light.Load(), heavy.Load()
-				time.Sleep(5 * time.Second)
+				r.pause(5 * time.Second)
 				l, h = light.Load()-l, heavy.Load()-h
 				took := time.Since(began)
 				stopLight()
