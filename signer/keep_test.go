@@ -223,7 +223,8 @@ func TestWithoutTheDiskWhatIsCappedIsRefused(t *testing.T) {
 	must(t, d.signs(large))
 	undo := obstruct(t, folder)
 	d.is("capped", d.signs(capped), fault.StateUnavailable, nil)
-	d.is("capped, again", d.signs(capped), fault.StateUnavailable, nil)
+	_, _, err := d.open.enter(capped, keyOf(capped, "again", [32]byte{}), d.now) // which waits for nothing
+	d.is("capped, again", err, fault.StateUnavailable, nil)
 	d.is("without a quota", d.signs(free), granted, nil)
 	d.is("from what is put down already", d.signs(large), granted, nil)
 	if used := d.open.accounts[erp].tallies[""].used; used != 1 {
