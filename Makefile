@@ -12,7 +12,7 @@ BUF = go tool -modfile=tools.mod buf
 
 .PHONY: help
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: ## bin/roamsign (static, pure Go) and bin/roamsignd (cgo, for PKCS#11).
@@ -51,9 +51,20 @@ soak: packages build ## The long drills at their full counts: outages, hangs, re
 	ROAMSIGN_SOAK=1 CGO_ENABLED=1 go test -race -count=1 -timeout=30m -v -run=Drill ./softhsm-test
 
 .PHONY: bench
-bench: packages build ## The benchmarks.
-	@build/packages.sh libxml2-dev
-	CGO_ENABLED=1 go test -run='^$$' -bench=. -benchmem ./...
+bench: benched ## The benchmarks, as one table: BENCH_JSON=FILE writes it, too, QUICK=1 is rough and takes a minute.
+	BENCH_JSON="$(abspath $(BENCH_JSON))" $(MEASURE)
+
+.PHONY: bench-check
+bench-check: benched ## The benchmarks, compared with those on record by their ratios: fails where more than 15% are lost.
+	BENCH_CHECK=testdata/baseline.json BENCH_JSON="$(abspath $(BENCH_JSON))" $(MEASURE)
+
+.PHONY: benched
+benched:
+	@build/packages.sh gcc softhsm2 libxml2-dev libp11-kit-dev
+
+# BENCH_ROWS, a regular expression, picks rows.
+MEASURE = QUICK="$(QUICK)" BENCH_ROWS="$(BENCH_ROWS)" CGO_ENABLED=1 \
+	go test -run='^$$' -bench='^BenchmarkTable$$' -benchtime=1x -timeout=60m ./softhsm-test/bench
 
 .PHONY: demo
 demo: ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified.

@@ -1,0 +1,313 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/policy"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+	"github.com/roamsign/roamsign/signer"
+)
+
+// orders tell a process that serves what to be. They come as one line of JSON on
+// its standard input, with whose end it ends.
+type orders struct {
+	Role     string        // one of roles
+	Dir      string        // dev mode's folder: TLS, policy, token
+	Module   string        // of the token
+	Sessions int           // of the token, or stand-in
+	Delay    time.Duration // of the stand-in's signatures
+}
+
+// servant is the variable that makes this program serve, not test.
+const servant = "ROAMSIGN_BENCH_SERVES"
+
+// roles are what serves beside roamsignd itself: a bare gRPC server in front of the
+// token, or in front of a table of signatures; and package signer in front of that
+// table. Each returns once its context ends.
+var roles = map[string]func(context.Context, orders, net.Listener) error{
+	"bare":    serveBare,
+	"table":   serveTable,
+	"standin": serveStandIn,
+}
+
+func TestMain(m *testing.M) {
+	if os.Getenv(servant) == "" {
+		m.Run()
+		return
+	}
+	if err := obey(os.Stdin, os.Stdout); err != nil {
+		panic(err)
+	}
+}
+
+// obey serves as the input says, and tells the address.
+func obey(in io.Reader, out io.Writer) error {
+	lines := bufio.NewReader(in)
+	line, err := lines.ReadBytes('\n')
+	if err != nil {
+		return err
+	}
+	var o orders
+	if err := json.Unmarshal(line, &o); err != nil {
+		return err
+	}
+	serve, known := roles[o.Role]
+	if !known {
+		return fmt.Errorf("no role %q", o.Role)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, lines)
+		cancel()
+	}()
+	fmt.Fprintln(out, listener.Addr())
+	return serve(ctx, o, listener)
+}
+
+// bare signs whatever it is asked to, for whoever has a client certificate.
+type bare struct {
+	roamsignv1.UnimplementedSignerServiceServer
+	sign func(digest []byte) ([]byte, error)
+}
+
+func (b *bare) SignDigest(_ context.Context, in *roamsignv1.SignDigestRequest) (*roamsignv1.SignDigestResponse, error) {
+	signature, err := b.sign(in.GetDocumentDigest())
+	if err != nil {
+		return nil, err
+	}
+	return &roamsignv1.SignDigestResponse{Signature: signature}, nil
+}
+
+func (b *bare) SignDigests(_ context.Context, in *roamsignv1.SignDigestsRequest) (*roamsignv1.SignDigestsResponse, error) {
+	out := &roamsignv1.SignDigestsResponse{}
+	for _, item := range in.GetItems() {
+		signature, err := b.sign(item.GetDocumentDigest())
+		if err != nil {
+			return nil, err
+		}
+		out.Results = append(out.Results, &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Signature{Signature: signature}})
+	}
+	return out, nil
+}
+
+// serve is a gRPC server with mutual TLS, all else as it comes.
+func (b *bare) serve(ctx context.Context, o orders, listener net.Listener) error {
+	pair, err := ca.LoadPair(filepath.Join(o.Dir, "server.pem"), filepath.Join(o.Dir, "server.key"))
+	if err != nil {
+		return err
+	}
+	clients, err := ca.LoadPool(filepath.Join(o.Dir, "clients", "ca.pem"))
+	if err != nil {
+		return err
+	}
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
+		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
+	})))
+	roamsignv1.RegisterSignerServiceServer(server, b)
+	defer context.AfterFunc(ctx, server.Stop)()
+	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
+func serveBare(ctx context.Context, o orders, listener net.Listener) error {
+	sign, err := openBare(o)
+	if err != nil {
+		return err
+	}
+	return (&bare{sign: sign}).serve(ctx, o, listener)
+}
+
+// openBare opens the token's sessions, and lends each to one signature at a time.
+func openBare(o orders) (func([]byte) ([]byte, error), error) {
+	pin, err := os.ReadFile(filepath.Join(o.Dir, "pin"))
+	if err != nil {
+		return nil, err
+	}
+	p11 := pkcs11.New(o.Module)
+	if p11 == nil {
+		return nil, errors.New("no module")
+	}
+	if err := p11.Initialize(); err != nil {
+		return nil, err
+	}
+	slots, err := p11.GetSlotList(true)
+	if err != nil {
+		return nil, err
+	}
+	free := make(chan pkcs11.SessionHandle, o.Sessions)
+	var session pkcs11.SessionHandle
+	for range o.Sessions {
+		if session, err = p11.OpenSession(slots[0], pkcs11.CKF_SERIAL_SESSION); err != nil {
+			return nil, err
+		}
+		free <- session
+	}
+	if err := p11.Login(session, pkcs11.CKU_USER, string(bytes.TrimSpace(pin))); err != nil {
+		return nil, err
+	}
+	if err := p11.FindObjectsInit(session, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY)}); err != nil {
+		return nil, err
+	}
+	keys, _, err := p11.FindObjects(session, 1)
+	if err != nil || len(keys) != 1 {
+		return nil, fmt.Errorf("no private key: %w", err)
+	}
+	if err := p11.FindObjectsFinal(session); err != nil {
+		return nil, err
+	}
+	mechanism := []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS, nil)}
+	return func(digest []byte) ([]byte, error) {
+		session := <-free
+		defer func() { free <- session }()
+		if err := p11.SignInit(session, mechanism, keys[0]); err != nil {
+			return nil, err
+		}
+		return p11.Sign(session, append([]byte(sha256Prefix), digest...))
+	}, nil
+}
+
+// sha256Prefix is what stands before a SHA-256 digest that is signed (RFC 8017, section 9.2).
+const sha256Prefix = "\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20"
+
+// known is how many digests there are that a stand-in can sign.
+const known = 256
+
+// digestOf is one of them.
+func digestOf(n uint64) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, "digest ", n%known)) }
+
+// standIn is a token that answers with signatures that were made beforehand,
+// after a time that does not depend on the machine.
+type standIn struct {
+	delay      time.Duration
+	signatures map[[sha256.Size]byte][]byte
+	leaf       *x509.Certificate
+}
+
+func newStandIn(delay time.Duration) (*standIn, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return nil, err
+	}
+	now := time.Now()
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, err
+	}
+	s := &standIn{delay: delay, signatures: map[[sha256.Size]byte][]byte{}}
+	if s.leaf, err = x509.ParseCertificate(der); err != nil {
+		return nil, err
+	}
+	for n := range uint64(known) {
+		digest := digestOf(n)
+		if s.signatures[digest], err = rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:]); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// SignDigest looks the signature up.
+func (s *standIn) SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
+	if s.delay > 0 {
+		timer := time.NewTimer(s.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	if signature, found := s.signatures[digest]; found {
+		return signature, nil
+	}
+	return nil, errors.New("the stand-in does not know this digest")
+}
+
+// Suspect is never called with cause.
+func (s *standIn) Suspect([sha256.Size]byte) {}
+
+// Ready is always so.
+func (s *standIn) Ready() error { return nil }
+
+func serveTable(ctx context.Context, o orders, listener net.Listener) error {
+	s, err := newStandIn(o.Delay)
+	if err != nil {
+		return err
+	}
+	sign := func(digest []byte) ([]byte, error) { return s.SignDigest(ctx, [sha256.Size]byte(digest)) }
+	return (&bare{sign: sign}).serve(ctx, o, listener)
+}
+
+func serveStandIn(ctx context.Context, o orders, listener net.Listener) error {
+	s, err := newStandIn(o.Delay)
+	if err != nil {
+		return err
+	}
+	parts, err := partsOf(o)
+	if err != nil {
+		return err
+	}
+	parts.Key, parts.Certificate = s, s.leaf
+	server, err := signer.New(parts)
+	if err != nil {
+		return err
+	}
+	return server.Serve(ctx, listener)
+}
+
+// partsOf are the parts of a server that come from dev mode's folder: all but
+// the key and its certificate.
+func partsOf(o orders) (signer.Parts, error) {
+	files := signer.Config{Listen: "127.0.0.1:0", TLS: signer.TLS{
+		Certificate: "server.pem", Key: "server.key", ClientCA: "clients/ca.pem", Revoked: "clients/revoked",
+	}}.Under(o.Dir)
+	shown, err := files.TLS.Load()
+	if err != nil {
+		return signer.Parts{}, err
+	}
+	text, err := os.ReadFile(filepath.Join(o.Dir, "policy.yaml"))
+	if err != nil {
+		return signer.Parts{}, err
+	}
+	rules, err := policy.Parse(text)
+	if err != nil {
+		return signer.Parts{}, err
+	}
+	return signer.Parts{
+		Config: files, Credentials: shown, Policy: rules, Sessions: o.Sessions,
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	}, nil
+}
