@@ -103,7 +103,7 @@ func TestALogIsCheckedWhileItGrows(t *testing.T) {
 
 // Each file of the log is changed at its begin, its end and between.
 func TestAChangedByteIsFound(t *testing.T) {
-	config := whole(t, 600)
+	config := whole(t, 300)
 	since := inspect(t, config, audit.CheckOptions{}).Text
 	tried := 0
 	err := filepath.WalkDir(config.Dir, func(path string, entry fs.DirEntry, err error) error {
@@ -116,7 +116,7 @@ func TestAChangedByteIsFound(t *testing.T) {
 		}
 		content, err := os.ReadFile(path)
 		check(t, err)
-		for _, at := range []int{0, 1, len(content) / 3, len(content) / 2, len(content) - 1} {
+		for _, at := range []int{0, len(content) / 2, len(content) - 1} {
 			at = min(at, len(content)-1)
 			flip(t, path, at)
 			report := inspect(t, config, audit.CheckOptions{Since: since})
@@ -129,7 +129,7 @@ func TestAChangedByteIsFound(t *testing.T) {
 		return nil
 	})
 	check(t, err)
-	if report := inspect(t, config, audit.CheckOptions{Since: since}); tried < 40 || len(report.Findings)+len(report.Remnants) > 0 {
+	if report := inspect(t, config, audit.CheckOptions{Since: since}); tried < 20 || len(report.Findings)+len(report.Remnants) > 0 {
 		t.Errorf("after %d changes made and undone: got %+v", tried, report)
 	}
 }
@@ -317,8 +317,8 @@ func TestALogOfThreeLevelsMadeByHandIsFoundWholeAndContinued(t *testing.T) {
 	config := newConfig(t)
 	const size = 65536 + 300
 	foreignLog(t, config, made(t, size))
-	report := inspect(t, config, audit.CheckOptions{})
-	if len(report.Findings)+len(report.Remnants) > 0 || report.Entries != size {
+	report := inspect(t, config, audit.CheckOptions{HashesOnly: true})
+	if len(report.Findings)+len(report.Remnants) > 0 || report.Checkpoint.Size != size {
 		t.Fatalf("got %+v", report)
 	}
 	for name, want := range map[string]string{
