@@ -1,6 +1,8 @@
 package audit_test
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -54,6 +56,32 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "entries/s")
 		})
 	}
+}
+
+// BenchmarkThreeWrites measures what an entry alone cannot do without: three small
+// files written through, renamed, and their directories fsynced.
+func BenchmarkThreeWrites(b *testing.B) {
+	dir := b.TempDir()
+	var took []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		for _, name := range []string{"bundle", "tile", "state"} {
+			folder, err := os.Open(dir)
+			check(b, err)
+			file, err := os.OpenFile(filepath.Join(dir, name+".new"), os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_SYNC, 0o600)
+			check(b, err)
+			_, err = file.Write(make([]byte, 500))
+			check(b, err)
+			check(b, file.Close())
+			check(b, os.Rename(file.Name(), filepath.Join(dir, name)))
+			check(b, folder.Sync())
+			check(b, folder.Close())
+		}
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
 }
 
 // cpu is what this process spent so far.
