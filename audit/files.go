@@ -96,11 +96,12 @@ func (c *checker) remnant(relative, problem string) {
 func (c *checker) superseded(ctx context.Context, kind string, index uint64, width uint8, path string) error {
 	resource, prefix, level := c.source.Entries, isBundlePrefix, uint64(0)
 	if kind != "entries" {
-		known := false
-		if level, known = parseLevel(kind); !known {
+		parsed, known := parseLevel(kind)
+		if !known {
 			c.remnant(kind, "not a file of the log")
 			return nil
 		}
+		level = parsed
 		prefix = isTilePrefix
 		resource = func(ctx context.Context, index uint64, width uint8) ([]byte, error) {
 			return c.source.Tile(ctx, level, index, width)
