@@ -40,6 +40,9 @@ func BenchmarkTable(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	if !slices.ContainsFunc(scenes, func(s scene) bool { return slices.ContainsFunc(s.rows, only.MatchString) }) {
+		b.Fatalf("no row is named like %q", only)
+	}
 	s := newStage(b, p)
 	rows := s.measure(only.MatchString)
 	if err := printRows(os.Stdout, rows); err != nil {

@@ -21,7 +21,7 @@ func (s *stage) starts() []row {
 		_, err := v.single(0)
 		took := milliseconds(time.Since(began))
 		s.check(err)
-		s.end(v.process)
+		v.end()
 		return took
 	}
 	var own, plain, ratios []float64

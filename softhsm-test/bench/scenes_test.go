@@ -209,8 +209,8 @@ func ceiling(suffix string, delay time.Duration) func(*stage) []row {
 			compared("ceiling/signdigests"+suffix, of, all[2], all[len(contenders)/4*3]),
 		}
 		rows[0].Note, rows[1].Note = note, note
-		s.end(plain.process)
-		s.end(own.process)
+		plain.end()
+		own.end()
 		return rows
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"testing"
 	"time"
 
@@ -40,18 +41,22 @@ type orders struct {
 	Module   string        // of the token
 	Sessions int           // of the token, or stand-in
 	Delay    time.Duration // of the stand-in's signatures
+	Profile  string        // where to write a CPU profile, if anywhere
 }
 
 // servant is the variable that makes this program serve, not test.
 const servant = "ROAMSIGN_BENCH_SERVES"
 
+// role gets ready to serve. What it returns serves until the context ends.
+type role func(orders) (func(context.Context, net.Listener) error, error)
+
 // roles are what serves beside roamsignd itself: a bare gRPC server in front of the
 // token, or in front of a table of signatures; and package signer in front of that
-// table. Each returns once its context ends.
-var roles = map[string]func(context.Context, orders, net.Listener) error{
-	"bare":    serveBare,
-	"table":   serveTable,
-	"standin": serveStandIn,
+// table.
+var roles = map[string]role{
+	"bare":    overToken,
+	"table":   overTable,
+	"standin": overStandIn,
 }
 
 func TestMain(m *testing.M) {
@@ -75,9 +80,13 @@ func obey(in io.Reader, out io.Writer) error {
 	if err := json.Unmarshal(line, &o); err != nil {
 		return err
 	}
-	serve, known := roles[o.Role]
+	prepare, known := roles[o.Role]
 	if !known {
 		return fmt.Errorf("no role %q", o.Role)
+	}
+	serve, err := prepare(o)
+	if err != nil {
+		return err
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -90,7 +99,24 @@ func obey(in io.Reader, out io.Writer) error {
 		cancel()
 	}()
 	fmt.Fprintln(out, listener.Addr())
-	return serve(ctx, o, listener)
+	return profiled(o.Profile, func() error { return serve(ctx, listener) })
+}
+
+// profiled writes a CPU profile of what it does, if there is somewhere to.
+func profiled(path string, do func() error) error {
+	if path == "" {
+		return do()
+	}
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return err
+	}
+	err = do()
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
 }
 
 // bare signs whatever it is asked to, for whoever has a client certificate.
@@ -119,34 +145,36 @@ func (b *bare) SignDigests(_ context.Context, in *roamsignv1.SignDigestsRequest)
 	return out, nil
 }
 
-// serve is a gRPC server with mutual TLS, all else as it comes.
-func (b *bare) serve(ctx context.Context, o orders, listener net.Listener) error {
+// over is a gRPC server with mutual TLS, all else as it comes.
+func (b *bare) over(o orders) (func(context.Context, net.Listener) error, error) {
 	pair, err := ca.LoadPair(filepath.Join(o.Dir, "server.pem"), filepath.Join(o.Dir, "server.key"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	clients, err := ca.LoadPool(filepath.Join(o.Dir, "clients", "ca.pem"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair},
 		ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients,
 	})))
 	roamsignv1.RegisterSignerServiceServer(server, b)
-	defer context.AfterFunc(ctx, server.Stop)()
-	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
-		return err
-	}
-	return nil
+	return func(ctx context.Context, listener net.Listener) error {
+		defer context.AfterFunc(ctx, server.Stop)()
+		if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			return err
+		}
+		return nil
+	}, nil
 }
 
-func serveBare(ctx context.Context, o orders, listener net.Listener) error {
+func overToken(o orders) (func(context.Context, net.Listener) error, error) {
 	sign, err := openBare(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return (&bare{sign: sign}).serve(ctx, o, listener)
+	return (&bare{sign: sign}).over(o)
 }
 
 // openBare opens the token's sessions, and lends each to one signature at a time.
@@ -262,30 +290,30 @@ func (s *standIn) Suspect([sha256.Size]byte) {}
 // Ready is always so.
 func (s *standIn) Ready() error { return nil }
 
-func serveTable(ctx context.Context, o orders, listener net.Listener) error {
+func overTable(o orders) (func(context.Context, net.Listener) error, error) {
 	s, err := newStandIn(o.Delay)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sign := func(digest []byte) ([]byte, error) { return s.SignDigest(ctx, [sha256.Size]byte(digest)) }
-	return (&bare{sign: sign}).serve(ctx, o, listener)
+	sign := func(digest []byte) ([]byte, error) { return s.SignDigest(context.Background(), [sha256.Size]byte(digest)) }
+	return (&bare{sign: sign}).over(o)
 }
 
-func serveStandIn(ctx context.Context, o orders, listener net.Listener) error {
+func overStandIn(o orders) (func(context.Context, net.Listener) error, error) {
 	s, err := newStandIn(o.Delay)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parts, err := partsOf(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	parts.Key, parts.Certificate = s, s.leaf
 	server, err := signer.New(parts)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return server.Serve(ctx, listener)
+	return server.Serve, nil
 }
 
 // partsOf are the parts of a server that come from dev mode's folder: all but

@@ -113,10 +113,17 @@ func (s *stage) start(args ...string) *exec.Cmd {
 
 // end stops a process that was started here, and waits for it.
 func (s *stage) end(command *exec.Cmd) {
+	if command.ProcessState == nil {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		s.wait(command)
+	}
+}
+
+// wait waits for a process that was told to end.
+func (s *stage) wait(command *exec.Cmd) {
 	if command.ProcessState != nil {
 		return
 	}
-	_ = command.Process.Signal(syscall.SIGTERM)
 	defer time.AfterFunc(patience, func() { _ = command.Process.Kill() }).Stop()
 	_ = command.Wait() // how it ended is of no interest here
 }
@@ -141,6 +148,7 @@ func (s *stage) await(what string, done func() bool) {
 type server struct {
 	stage       *stage
 	process     *exec.Cmd
+	end         func()
 	address     string
 	fingerprint [sha256.Size]byte // of the signing certificate
 	clients     []roamsignv1.SignerServiceClient
@@ -161,6 +169,7 @@ func (s *stage) serve() *server {
 	s.check(err)
 	v := &server{stage: s, address: address.Listen, fingerprint: sha256.Sum256(leaf[0].Raw)}
 	v.process = s.start("serve", "--config", config)
+	v.end = func() { s.end(v.process) }
 	s.await("roamsignd serve", v.accepts)
 	v.connect(1)
 	return v
@@ -178,6 +187,9 @@ func (v *server) accepts() bool {
 func (s *stage) employ(o orders) *server {
 	s.b.Helper()
 	o.Dir, o.Module = s.dir, s.token.Module
+	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
+		o.Profile = filepath.Join(dir, fmt.Sprintf("%s-%v.prof", o.Role, o.Delay))
+	}
 	command := exec.CommandContext(context.WithoutCancel(s.b.Context()), os.Args[0])
 	command.Env = append(command.Environ(), servant+"=1")
 	log, err := os.OpenFile(filepath.Join(s.scratch, "log-"+o.Role), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -189,17 +201,18 @@ func (s *stage) employ(o orders) *server {
 	out, err := command.StdoutPipe()
 	s.check(err)
 	s.check(command.Start())
-	s.b.Cleanup(func() {
-		_ = in.Close()
-		s.end(command)
-	})
+	v := &server{stage: s, process: command, end: func() {
+		_ = in.Close() // which tells it to end
+		s.wait(command)
+	}}
+	s.b.Cleanup(v.end)
 	text, err := json.Marshal(o)
 	s.check(err)
 	_, err = in.Write(append(text, '\n'))
 	s.check(err)
 	address, err := bufio.NewReader(out).ReadString('\n')
 	s.check(err)
-	v := &server{stage: s, process: command, address: strings.TrimSpace(address)}
+	v.address = strings.TrimSpace(address)
 	v.connect(1)
 	return v
 }
@@ -355,7 +368,7 @@ func (s *stage) limit() *limit {
 	s.check(command.Start())
 	s.b.Cleanup(func() {
 		_ = in.Close()
-		s.end(command)
+		s.wait(command)
 	})
 	return &limit{stage: s, pid: command.Process.Pid, in: in, out: bufio.NewReader(out)}
 }
