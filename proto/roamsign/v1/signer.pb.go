@@ -166,7 +166,10 @@ type SignDigestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RSASSA-PKCS1-v1_5 over the digest; as long as the key's modulus (256, 384
 	// or 512 bytes). Verified under the certificate before release.
-	Signature     []byte `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
+	Signature []byte `protobuf:"bytes,1,opt,name=signature,proto3" json:"signature,omitempty"`
+	// The index of the signature's entry in the audit log, where it was durable
+	// before the signature was released. The first entry's is 0.
+	LogIndex      uint64 `protobuf:"varint,2,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,6 +209,13 @@ func (x *SignDigestResponse) GetSignature() []byte {
 		return x.Signature
 	}
 	return nil
+}
+
+func (x *SignDigestResponse) GetLogIndex() uint64 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
 }
 
 // SignDigestsRequest asks for several signatures.
@@ -307,7 +317,9 @@ type SignDigestsResult struct {
 	//
 	//	*SignDigestsResult_Signature
 	//	*SignDigestsResult_Error
-	Outcome       isSignDigestsResult_Outcome `protobuf_oneof:"outcome"`
+	Outcome isSignDigestsResult_Outcome `protobuf_oneof:"outcome"`
+	// With a signature: as in SignDigestResponse.
+	LogIndex      uint64 `protobuf:"varint,3,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +377,13 @@ func (x *SignDigestsResult) GetError() *ItemError {
 		}
 	}
 	return nil
+}
+
+func (x *SignDigestsResult) GetLogIndex() uint64 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
 }
 
 type isSignDigestsResult_Outcome interface {
@@ -570,7 +589,9 @@ type SignDocumentResponse struct {
 	// DocDigest, 32 bytes.
 	DocumentDigest []byte `protobuf:"bytes,2,opt,name=document_digest,json=documentDigest,proto3" json:"document_digest,omitempty"`
 	// What the signer noticed and signed all the same, a sentence each.
-	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// As in SignDigestResponse.
+	LogIndex      uint64 `protobuf:"varint,4,opt,name=log_index,json=logIndex,proto3" json:"log_index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -624,6 +645,13 @@ func (x *SignDocumentResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *SignDocumentResponse) GetLogIndex() uint64 {
+	if x != nil {
+		return x.LogIndex
+	}
+	return 0
 }
 
 // GetCertificateRequest is empty: there is one current certificate.
@@ -921,16 +949,18 @@ const file_roamsign_v1_signer_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\x128\n" +
 	"\x18signed_properties_digest\x18\x05 \x01(\fR\x16signedPropertiesDigest\x12'\n" +
-	"\x0fdocument_number\x18\x06 \x01(\tR\x0edocumentNumber\"2\n" +
+	"\x0fdocument_number\x18\x06 \x01(\tR\x0edocumentNumber\"O\n" +
 	"\x12SignDigestResponse\x12\x1c\n" +
-	"\tsignature\x18\x01 \x01(\fR\tsignature\"J\n" +
+	"\tsignature\x18\x01 \x01(\fR\tsignature\x12\x1b\n" +
+	"\tlog_index\x18\x02 \x01(\x04R\blogIndex\"J\n" +
 	"\x12SignDigestsRequest\x124\n" +
 	"\x05items\x18\x01 \x03(\v2\x1e.roamsign.v1.SignDigestRequestR\x05items\"O\n" +
 	"\x13SignDigestsResponse\x128\n" +
-	"\aresults\x18\x01 \x03(\v2\x1e.roamsign.v1.SignDigestsResultR\aresults\"n\n" +
+	"\aresults\x18\x01 \x03(\v2\x1e.roamsign.v1.SignDigestsResultR\aresults\"\x8b\x01\n" +
 	"\x11SignDigestsResult\x12\x1e\n" +
 	"\tsignature\x18\x01 \x01(\fH\x00R\tsignature\x12.\n" +
-	"\x05error\x18\x02 \x01(\v2\x16.roamsign.v1.ItemErrorH\x00R\x05errorB\t\n" +
+	"\x05error\x18\x02 \x01(\v2\x16.roamsign.v1.ItemErrorH\x00R\x05error\x12\x1b\n" +
+	"\tlog_index\x18\x03 \x01(\x04R\blogIndexB\t\n" +
 	"\aoutcome\"\x8c\x02\n" +
 	"\tItemError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x16\n" +
@@ -950,11 +980,12 @@ const file_roamsign_v1_signer_proto_rawDesc = "" +
 	"\vset_version\x18\x04 \x01(\tR\n" +
 	"setVersion\x12+\n" +
 	"\x11replace_signature\x18\x05 \x01(\bR\x10replaceSignature\x12#\n" +
-	"\rkeep_literals\x18\x06 \x01(\bR\fkeepLiterals\"w\n" +
+	"\rkeep_literals\x18\x06 \x01(\bR\fkeepLiterals\"\x94\x01\n" +
 	"\x14SignDocumentResponse\x12\x1a\n" +
 	"\bdocument\x18\x01 \x01(\fR\bdocument\x12'\n" +
 	"\x0fdocument_digest\x18\x02 \x01(\fR\x0edocumentDigest\x12\x1a\n" +
-	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\x17\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\x12\x1b\n" +
+	"\tlog_index\x18\x04 \x01(\x04R\blogIndex\"\x17\n" +
 	"\x15GetCertificateRequest\"P\n" +
 	"\x16GetCertificateResponse\x12 \n" +
 	"\vcertificate\x18\x01 \x01(\fR\vcertificate\x12\x14\n" +
