@@ -24,6 +24,9 @@ const (
 	maxReceipt = maxCheckpoint + 2*MaxEntry + 64*maxProof
 )
 
+// Origin returns the log's name, as its checkpoints have it.
+func (l *Log) Origin() string { return l.keys[0].Name() }
+
 // ErrNoEntry is the error of an index that no entry has.
 var ErrNoEntry = errors.New("the log has no such entry")
 
@@ -95,7 +98,7 @@ func (r *bundleReader) entry(ctx context.Context, index uint64) ([]byte, Entry, 
 
 // Receipt returns the proof that an entry is in the log: entry, inclusion proof
 // and checkpoint, in the text form of https://c2sp.org/tlog-proof. An entry that no
-// checkpoint holds yet has none: the error is of kind LogUnavailable and says when
+// checkpoint holds yet has none: the error is of kind ReceiptPending and says when
 // to ask again. An index that no entry has is [ErrNoEntry].
 func (l *Log) Receipt(ctx context.Context, index uint64) ([]byte, error) {
 	size, err := l.Size(ctx)
@@ -113,7 +116,7 @@ func (l *Log) Receipt(ctx context.Context, index uint64) ([]byte, error) {
 	}
 	if checkpoint.Size <= index {
 		return nil, &fault.Error{
-			Kind: fault.LogUnavailable, RetryAfter: checkpointInterval,
+			Kind: fault.ReceiptPending, RetryAfter: checkpointInterval,
 			Err: fmt.Errorf("a receipt of entry %d: the newest checkpoint has %d entries", index, checkpoint.Size),
 		}
 	}

@@ -98,8 +98,8 @@ func TestAReceiptFollowsItsEntrySoon(t *testing.T) {
 			return errors.New("there was one at once")
 		}
 		known, _ := errors.AsType[*fault.Error](err)
-		if fault.Of(err) != fault.LogUnavailable || known.RetryAfter <= 0 {
-			t.Errorf("got %v, want kind %v and when to ask again", err, fault.LogUnavailable)
+		if fault.Of(err) != fault.ReceiptPending || known.RetryAfter <= 0 {
+			t.Errorf("got %v, want kind %v and when to ask again", err, fault.ReceiptPending)
 		}
 		until(t, "the receipt", func() error { _, err := log.Receipt(t.Context(), index); return err })
 		return nil

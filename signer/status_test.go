@@ -63,7 +63,7 @@ func TestEveryKindHasItsAnswer(t *testing.T) {
 	}
 	waiting := map[fault.Kind]bool{
 		fault.QuotaExceeded: true, fault.RateLimited: true, fault.StateUnavailable: true,
-		fault.Overloaded: true, fault.TokenUnavailable: true, fault.LogUnavailable: true, fault.SignatureWrong: true}
+		fault.Overloaded: true, fault.TokenUnavailable: true, fault.LogUnavailable: true, fault.ReceiptPending: true, fault.SignatureWrong: true}
 	for _, kind := range fault.Kinds() {
 		a, ok := answers[kind]
 		if !ok || a.code == codes.OK || a.code == codes.Unknown {
@@ -135,7 +135,7 @@ func TestWhatCallersLearnOfErrors(t *testing.T) {
 		{
 			"a wait, told deep inside",
 			fmt.Errorf("signing: %w", &fault.Error{Kind: fault.Overloaded, RetryAfter: 3 * time.Second, Err: inner}), "r1",
-			told{codes.ResourceExhausted, "OVERLOADED", domain, "too much is waiting for the token", map[string]string{"request_id": "r1"}, 3 * time.Second},
+			told{codes.ResourceExhausted, "OVERLOADED", domain, "too much is waiting already", map[string]string{"request_id": "r1"}, 3 * time.Second},
 		},
 		{
 			"a wait where none helps", &fault.Error{Kind: fault.NotAllowed, RetryAfter: time.Second, Err: inner}, "r1",

@@ -30,7 +30,8 @@ const (
 	StateUnavailable                // STATE_UNAVAILABLE: what a quota has been used for cannot be kept
 	Overloaded                      // OVERLOADED: the queue is full or the deadline cannot be met
 	TokenUnavailable                // TOKEN_UNAVAILABLE: the HSM does not answer
-	LogUnavailable                  // LOG_UNAVAILABLE: the signature cannot be put on record
+	LogUnavailable                  // LOG_UNAVAILABLE: the audit log cannot be written or read
+	ReceiptPending                  // RECEIPT_PENDING: no checkpoint holds the entry yet
 	SignatureWrong                  // SIGNATURE_WRONG: the HSM gave a wrong signature
 	Canceled                        // CANCELED: the caller went away
 	DeadlineExceeded                // DEADLINE_EXCEEDED: the caller's deadline passed
@@ -54,6 +55,7 @@ var reasons = [kinds]string{
 	Overloaded:          "OVERLOADED",
 	TokenUnavailable:    "TOKEN_UNAVAILABLE",
 	LogUnavailable:      "LOG_UNAVAILABLE",
+	ReceiptPending:      "RECEIPT_PENDING",
 	SignatureWrong:      "SIGNATURE_WRONG",
 	Canceled:            "CANCELED",
 	DeadlineExceeded:    "DEADLINE_EXCEEDED",
