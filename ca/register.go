@@ -127,15 +127,3 @@ func (r *Register) Clients() ([]*x509.Certificate, error) {
 	})
 	return all, nil
 }
-
-// NameOf returns the name that a client certificate is for: its one URI, or its
-// one DNS name; "" if it has not exactly one.
-func NameOf(c *x509.Certificate) string {
-	switch {
-	case len(c.URIs) == 1:
-		return c.URIs[0].String()
-	case len(c.URIs) == 0 && len(c.DNSNames) == 1:
-		return c.DNSNames[0]
-	}
-	return ""
-}

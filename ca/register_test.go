@@ -51,11 +51,11 @@ func TestARegisterKnowsWhatItIssued(t *testing.T) {
 		t.Fatalf("Clients: got %d, %v, want %d and not the server's", len(issued), err, len(names))
 	}
 	for i, name := range names {
-		if got := NameOf(issued[i]); got != name {
+		if got, err := NameOf(issued[i]); got != name || err != nil {
 			t.Errorf("certificate %d: got name %q, want %q", i, got, name)
 		}
 	}
-	if NameOf(register.Certificate()) != "" {
+	if _, err := NameOf(register.Certificate()); err == nil {
 		t.Error("a certificate without a name has one")
 	}
 }

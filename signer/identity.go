@@ -4,8 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -36,7 +34,7 @@ func identify(state tls.ConnectionState, c *Credentials, now time.Time) (policy.
 	if revoked := c.revokes(state.VerifiedChains); revoked != nil {
 		return "", fault.New(fault.NotAllowed, "client certificate %v is revoked (serial %s, %v)", leaf.Subject, ca.FormatSerial(revoked.SerialNumber), revoked.Subject)
 	}
-	name, err := soleName(leaf)
+	name, err := ca.NameOf(leaf)
 	if err != nil {
 		return "", fault.New(fault.NotAllowed, "client certificate %v: %w", leaf.Subject, err)
 	}
@@ -45,21 +43,6 @@ func identify(state tls.ConnectionState, c *Credentials, now time.Time) (policy.
 		return "", fault.New(fault.NotAllowed, "client certificate %v: %w", leaf.Subject, err)
 	}
 	return caller, nil
-}
-
-func soleName(leaf *x509.Certificate) (string, error) {
-	switch uris, names := leaf.URIs, leaf.DNSNames; {
-	case len(uris) == 1:
-		return uris[0].String(), nil
-	case len(uris) > 1:
-		return "", fmt.Errorf("it has %d URIs, so it names nobody", len(uris))
-	case len(names) == 1:
-		return names[0], nil
-	case len(names) > 1:
-		return "", fmt.Errorf("it has %d DNS names and no URI, so it names nobody", len(names))
-	default:
-		return "", errors.New("it has neither a URI nor a DNS name")
-	}
 }
 
 // identifyPeer identifies the caller of an RPC.

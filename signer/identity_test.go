@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"net/url"
 	"strings"
@@ -26,6 +28,21 @@ func uris(names ...string) (list []*url.URL) {
 		list = append(list, u)
 	}
 	return list
+}
+
+// The kinds of name, by their tags (RFC 5280, section 4.2.1.6).
+const dnsName, uri = 2, 6
+
+// named has a certificate carry one name, just as it is written.
+func named(kind int, name string) func(*x509.Certificate) {
+	return func(c *x509.Certificate) {
+		value, err := asn1.Marshal([]asn1.RawValue{{Class: asn1.ClassContextSpecific, Tag: kind, Bytes: []byte(name)}})
+		if err != nil {
+			panic(err)
+		}
+		c.URIs = nil
+		c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: value}}
+	}
 }
 
 func TestWhoHasNoSingleNameCannotConnect(t *testing.T) {
@@ -52,6 +69,11 @@ func TestWhoHasNoSingleNameCannotConnect(t *testing.T) {
 			c.URIs, c.DNSNames = nil, []string{portal, "two.example.com"}
 		})}, "it has 2 DNS names"},
 		{"a wildcard", []tls.Certificate{odd(t, r.tlsCA, func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"*.example.com"} })}, "is not a caller's name"},
+		{"a DNS name that is a URI", []tls.Certificate{odd(t, r.tlsCA, named(dnsName, erp))}, "is none"},
+		{"a URI that is a DNS name", []tls.Certificate{odd(t, r.tlsCA, named(uri, portal))}, "is not absolute"},
+		{"a URI in another spelling", []tls.Certificate{odd(t, r.tlsCA, named(uri, "SPIFFE"+strings.TrimPrefix(erp, "spiffe")))}, "not in the form"},
+		{"a URI with an empty fragment", []tls.Certificate{odd(t, r.tlsCA, named(uri, erp+"#"))}, "not in the form"},
+		{"a DNS name with its last dot", []tls.Certificate{odd(t, r.tlsCA, named(dnsName, portal+"."))}, "certificate"},
 		{"no name", []tls.Certificate{odd(t, r.tlsCA, func(c *x509.Certificate) { c.URIs = nil; c.Subject.CommonName = portal })}, "neither a URI nor a DNS name"},
 		{"no extended key usage", []tls.Certificate{odd(t, r.tlsCA, func(c *x509.Certificate) { c.ExtKeyUsage = nil })}, "not for client authentication"},
 		{"any extended key usage", []tls.Certificate{odd(t, r.tlsCA, func(c *x509.Certificate) {
@@ -87,6 +109,7 @@ func TestNamesByWhichCallersAreKnown(t *testing.T) {
 		{"one URI beside DNS names", func(c *x509.Certificate) { c.DNSNames = []string{portal, "two.example.com"} }, erp},
 		{"one DNS name", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{portal} }, portal},
 		{"one DNS name in capitals", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"Portal.Example.COM"} }, portal},
+		{"one URI with an escaped letter", named(uri, "spiffe://example.com/%65rp"), "spiffe://example.com/%65rp"},
 		{"client and server", func(c *x509.Certificate) {
 			c.ExtKeyUsage = append(c.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 		}, erp},

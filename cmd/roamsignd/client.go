@@ -191,8 +191,9 @@ func (d *clientDesk) reports(now time.Time) ([]clientReport, error) {
 }
 
 func reportOn(c *x509.Certificate, revoked *ca.Serials, now time.Time) clientReport {
+	name, _ := ca.NameOf(c) // client add issues none without
 	return clientReport{
-		Name: ca.NameOf(c), Serial: ca.FormatSerial(c.SerialNumber), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
+		Name: name, Serial: ca.FormatSerial(c.SerialNumber), NotBefore: c.NotBefore.UTC(), NotAfter: c.NotAfter.UTC(),
 		DaysLeft: max(0, int(c.NotAfter.Sub(now).Hours()/24)), Revoked: revoked.Revokes(c), certificate: c,
 	}
 }
