@@ -163,7 +163,7 @@ func (s *Shim) LoseSessions() { s.take(lose) }
 // function.
 func (s *Shim) LoseSessionsAt(function string) {
 	a := s.plain(function)
-	a.Actions |= lose | report
+	a.Actions |= lose
 	s.add(&mishap{function: function, in: 1, answer: a})
 }
 

@@ -1,6 +1,7 @@
 package softhsmtest
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -83,7 +84,11 @@ func (s *Shim) decide(q question) (answer, *mishap) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	function := q.function()
-	if q.Stage == after {
+	switch q.Stage {
+	case lost:
+		s.begins(q.Epoch)
+		return answer{}, nil
+	case after:
 		s.note(q)
 		if m := s.meets(q); m != nil {
 			return m.answer, m
@@ -145,9 +150,6 @@ func (s *Shim) disturb(a answer) answer {
 		}
 		break
 	}
-	if s.upset&lose != 0 {
-		a.Actions |= report
-	}
 	s.upset = 0
 	return a
 }
@@ -174,14 +176,7 @@ func (s *Shim) expects(function string, stage uint64) bool {
 
 // note keeps the account of open sessions.
 func (s *Shim) note(q question) {
-	if q.Epoch > s.epoch {
-		s.epoch = q.Epoch
-		for session, epoch := range s.open {
-			if epoch < s.epoch {
-				delete(s.open, session)
-			}
-		}
-	}
+	s.begins(q.Epoch)
 	switch {
 	case q.Value != pkcs11.CKR_OK:
 	case q.function() == "C_Initialize":
@@ -193,6 +188,15 @@ func (s *Shim) note(q question) {
 	case q.function() == "C_CloseSession":
 		delete(s.open, q.Session)
 	}
+}
+
+// begins strikes out the sessions of earlier epochs.
+func (s *Shim) begins(epoch uint64) {
+	if epoch <= s.epoch {
+		return
+	}
+	s.epoch = epoch
+	maps.DeleteFunc(s.open, func(_, opened uint64) bool { return opened < epoch })
 }
 
 // close ends the shim with its test. Whoever calls in from then on finds the

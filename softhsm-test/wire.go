@@ -7,13 +7,13 @@ import (
 )
 
 // question is what the shim asks before a call, and after it where it was told
-// to. The layout is that of shim.c.
+// to; or it tells that it took sessions away. The layout is that of shim.c.
 type question struct {
 	Name    [32]byte
 	Stage   uint64
 	Session uint64
 	Value   uint64 // after: what the real module returned
-	Epoch   uint64 // after: grows whenever sessions are taken away
+	Epoch   uint64 // not before: grows whenever sessions are taken away
 	Length  uint64 // C_Sign: 1 where only the length is asked for
 	Running uint64 // other calls that have not returned
 }
@@ -22,6 +22,7 @@ type question struct {
 const (
 	before = iota
 	after
+	lost // before the call sessions were taken away, and it waits
 )
 
 func (q *question) function() string { return string(bytes.TrimRight(q.Name[:], "\x00")) }

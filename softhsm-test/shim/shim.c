@@ -27,10 +27,10 @@
 /* What goes to the test, in this machine's byte order; see wire.go. */
 struct question {
 	char function[32];
-	uint64_t stage;   /* before the call, or after it where the test asked for that */
+	uint64_t stage;   /* before the call, after it where the test asked for that, or sessions were taken away */
 	uint64_t session; /* the one used, or opened */
 	uint64_t rv;      /* after: what the real module returned */
-	uint64_t epoch;   /* after: grows whenever sessions are taken away */
+	uint64_t epoch;   /* not before: grows whenever sessions are taken away */
 	uint64_t length;  /* C_Sign: the test shall know who only asks for the length */
 	uint64_t running; /* other calls that have not returned */
 };
@@ -41,7 +41,7 @@ struct answer {
 	uint64_t session; /* to log out with, with LOGOUT */
 };
 
-enum stage { BEFORE, AFTER };
+enum stage { BEFORE, AFTER, LOST };
 
 enum action {
 	DO = 1,       /* let the real module do the call */
@@ -137,7 +137,10 @@ static struct answer ask(const struct question *question)
 	return (struct answer){ .actions = RETURN, .rv = CKR_DEVICE_ERROR };
 }
 
-/* upset takes sessions or the login away, behind everybody's back. */
+/*
+ * upset takes sessions or the login away, behind everybody's back. The test knows it
+ * before the next call can notice.
+ */
 static void upset(const struct answer *answer)
 {
 	CK_SLOT_ID slots[16];
@@ -149,7 +152,7 @@ static void upset(const struct answer *answer)
 	if (answer->actions & LOSE && real->C_GetSlotList(CK_TRUE, slots, &count) == CKR_OK) {
 		for (CK_ULONG i = 0; i < count; i++)
 			real->C_CloseAllSessions(slots[i]);
-		epoch++;
+		ask(&(struct question){ .stage = LOST, .epoch = ++epoch });
 	}
 	pthread_rwlock_unlock(&calls);
 }
