@@ -38,16 +38,39 @@ func (p *Policy) DecideRead(who Caller, method Method, owner Caller, taxpayer TI
 	return ReadGrant{caller: who, owner: owner, method: method, taxpayer: taxpayer}, nil
 }
 
+// PermitRead judges a call that reads before it is known whose signatures: may
+// caller use GetReceipt, ListSignatures or FindSignature at all? The error is of
+// kind NotAllowed.
+func (p *Policy) PermitRead(who Caller, method Method) error {
+	if _, why := p.holds(who, method, readings); why != allowed {
+		return why.error(who, method, "")
+	}
+	return nil
+}
+
+// ReadsAll tells whether caller may read, by that method, every signature on
+// behalf of taxpayer, whoever had it made. It narrows a search; each signature
+// that is found is judged by [Policy.DecideRead].
+func (p *Policy) ReadsAll(who Caller, method Method, taxpayer TIN) bool {
+	held, why := p.holds(who, method, readings)
+	return why == allowed && taxpayer != "" && p.othersRead(held, taxpayer)
+}
+
+// othersRead tells whether the holder may read others' signatures of a taxpayer.
+func (p *Policy) othersRead(held *caller, taxpayer TIN) bool {
+	place, known := p.places[taxpayer]
+	return held.auditor || known && held.reads.has(place)
+}
+
 func (p *Policy) judgeRead(who Caller, method Method, owner Caller, taxpayer TIN) answer {
 	held, why := p.holds(who, method, readings)
 	if why != allowed {
 		return why
 	}
-	place, known := p.places[taxpayer]
 	switch {
 	case owner == "" || taxpayer == "":
 		return foreignSignature
-	case owner == who || held.auditor || known && held.reads.has(place):
+	case owner == who || p.othersRead(held, taxpayer):
 		return allowed
 	}
 	return foreignSignature

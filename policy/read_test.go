@@ -48,6 +48,38 @@ func TestEveryReadingIsDeniedUnlessGranted(t *testing.T) {
 	}
 }
 
+// A search may be narrowed by ReadsAll, or refused by PermitRead, only where each
+// of its finds would be denied.
+func TestSearchesAreNarrowedToWhatMayBeRead(t *testing.T) {
+	p := parsed(t)
+	answers := map[bool]int{}
+	for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
+		if c.owner == c.caller || c.owner == "" {
+			continue
+		}
+		_, err := p.DecideRead(c.caller, c.method, c.owner, c.tin)
+		all := p.ReadsAll(c.caller, c.method, c.tin)
+		if all != (err == nil) {
+			t.Errorf("%+v: ReadsAll says %v, DecideRead %v", c, all, err)
+		}
+		if refused := p.PermitRead(c.caller, c.method); refused != nil && (err == nil || fault.Of(refused) != fault.NotAllowed) {
+			t.Errorf("%+v: PermitRead says %v, DecideRead %v", c, refused, err)
+		}
+		answers[all]++
+	}
+	for _, who := range everyCaller {
+		for _, method := range everyMethod {
+			_, err := p.DecideRead(who, method, who, unbounded)
+			if refused := p.PermitRead(who, method); (refused == nil) != (err == nil) {
+				t.Errorf("%q, %q: PermitRead says %v, DecideRead of its own %v", who, method, refused, err)
+			}
+		}
+	}
+	if answers[true] == 0 || answers[false] == 0 {
+		t.Errorf("answers: got %v, want both", answers)
+	}
+}
+
 // readCell is one question about reading.
 type readCell struct {
 	caller Caller

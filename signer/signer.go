@@ -62,6 +62,10 @@ type Parts struct {
 	Certificate *x509.Certificate
 	// Chain holds its issuers, its own first. It may be empty.
 	Chain []*x509.Certificate
+	// Receipts and Index read what is on record. They may be left out: then nobody
+	// can read it.
+	Receipts Receipts
+	Index    Index
 	// Log gets one line a request.
 	Log *slog.Logger
 	// Clock tells the time by which windows and certificates are judged;
@@ -83,6 +87,9 @@ type Server struct {
 	certificate certificate
 	admission   *admission
 	queue       *queue
+	reads       *queue // of those who read the record
+	receipts    Receipts
+	index       Index
 	log         *slog.Logger
 	clock       func() time.Time
 }
@@ -113,6 +120,7 @@ func New(p Parts) (*Server, error) {
 	}
 	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
+	s.readFrom(p.Receipts, p.Index)
 	s.flights = newFlights(s.config.Limits.Requests)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)
