@@ -48,6 +48,12 @@ func hostileShapes(t testing.TB) map[string]string {
 		document := string(signed(t, []byte(minimal("<cbc:Note></cbc:Note>")), Options{}))
 		return filledAfter(document, "<cbc:Note>", unit)
 	}
+	changedWith := func(unit string) string { // and with the signed properties and the signature changed, too
+		document := string(signed(t, []byte(minimal("<cbc:Note></cbc:Note>")), Options{}))
+		document = strings.Replace(document, "<xades:SignedSignatureProperties>", unit+"<xades:SignedSignatureProperties>", 1)
+		before, after, _ := strings.Cut(document, "<ds:SignatureValue>")
+		return filledAfter(before+"<ds:SignatureValue>AAAA"+after[4:], "<cbc:Note>", `<cbc:Line x=""/>   `)
+	}
 	changedJSON := func(unit string) string {
 		document := string(signed(t, []byte(`{"Invoice":[{"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"x":[1.0]}]}`), Options{}))
 		return filledAfter(document, `"x":[1.0`, unit)
@@ -119,6 +125,8 @@ func hostileShapes(t testing.TB) map[string]string {
 		"changed to as many elements as are tried": changed(`<cbc:Line x=""/>   `),
 		"changed to as many as are tried, wide":    changed(`<cbc:Line cac:xyz=""/>    `),
 		"changed to as many attributes":            changed("<a" + numbered(12, ` p%d="0123456789"`) + "/>"),
+		"changed, with a block of declarations":    changedWith("<b" + declared(100, "a:") + ">" + strings.Repeat("<a"+declared(14, "b:")+"/>", 100) + "</b>"),
+		"changed, with a block of attributes":      changedWith("<b" + declared(100, "a:") + ">" + strings.Repeat("<a"+prefixed+"/>", 20) + "</b>"),
 		"JSON, changed to many short numbers":      changedJSON(",1"),
 		"JSON, changed to many short strings":      changedJSON(`,"\u0041"`),
 		"JSON, changed to as many numbers":         changedJSON(",1.2000000000"),

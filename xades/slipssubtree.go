@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// maxSubtree bounds the tags of a block that is searched for an element: a
-// signature has some 130.
+// maxSubtree bounds the tags and the quotes, two an attribute, of a block that is
+// searched for an element, and which is written anew with what is in scope at each
+// of them: a signature has some 200.
 const maxSubtree = 1000
 
 // subtree gives the canonical forms, inclusive and exclusive, of an element in
@@ -15,7 +16,7 @@ const maxSubtree = 1000
 func (d *reading) subtree(local string) (inclusive, exclusive []byte) {
 	for i := range d.blocks {
 		w := subtreeWriter{text: d.blocks[i].canonical, local: local}
-		if d.blocks[i].extensions && bytes.Count(w.text, []byte{'<'}) <= maxSubtree && w.write() {
+		if d.blocks[i].extensions && bytes.Count(w.text, []byte{'<'})+bytes.Count(w.text, []byte{'"'}) <= maxSubtree && w.write() {
 			return w.inclusive, w.exclusive
 		}
 	}
