@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/roamsign/roamsign/internal/strict"
 )
 
 // CRLs are certificate revocation lists (RFC 5280, section 5), of one authority
@@ -42,7 +44,7 @@ func entryOf(issuer, serial []byte) string { return string(issuer) + string(seri
 
 // LoadCRLs reads a file of revocation lists; see [ParseCRLs].
 func LoadCRLs(path string, issuers []*x509.Certificate) (*CRLs, error) {
-	text, err := readAtMost(path, maxList)
+	text, err := strict.ReadFile(path, maxList)
 	if err != nil {
 		return nil, err
 	}

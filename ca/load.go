@@ -10,8 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+
+	"github.com/roamsign/roamsign/internal/strict"
 )
 
 // Load reads an authority that [Authority.Save] wrote. Its key must be
@@ -204,20 +204,4 @@ const (
 	maxList = 16 << 20
 )
 
-func read(path string) ([]byte, error) { return readAtMost(path, maxFile) }
-
-func readAtMost(path string, most int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, most+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > most {
-		return nil, fmt.Errorf("%s: longer than %d bytes", path, most)
-	}
-	return text, nil
-}
+func read(path string) ([]byte, error) { return strict.ReadFile(path, maxFile) }

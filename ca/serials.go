@@ -39,7 +39,7 @@ func (s *Serials) Len() int {
 
 // LoadSerials reads a list of serial numbers; see [ParseSerials].
 func LoadSerials(path string) (*Serials, error) {
-	text, err := readAtMost(path, maxList)
+	text, err := strict.ReadFile(path, maxList)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -93,7 +92,7 @@ type setup struct {
 // readForm reads a configuration file alone, without judging what it says. What
 // is wrong with its form the document tells.
 func readForm(path string) (*setup, *strict.Document, error) {
-	text, err := os.ReadFile(path)
+	text, err := strict.ReadFile(path, strict.MaxFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the configuration: %w", err)
 	}
@@ -140,7 +139,7 @@ func load(path string) (*setup, error) {
 
 // loadPolicy reads the policy file.
 func loadPolicy(path string) (*policy.Policy, error) {
-	text, err := os.ReadFile(path)
+	text, err := strict.ReadFile(path, strict.MaxFile)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/roamsign/roamsign/internal/strict"
 	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/signer"
 )
@@ -230,9 +231,10 @@ func contentOf(files []string) (sum [32]byte) {
 	return [32]byte(hash.Sum(nil))
 }
 
-// digest adds a file's mode and content: a mode may be a fault, too.
+// digest adds a file's mode and content, as far as one is read at all: a mode may
+// be a fault, too.
 func digest(to io.Writer, path string) error {
-	file, err := os.Open(path)
+	file, err := strict.Open(path)
 	if err != nil {
 		return err
 	}
@@ -242,6 +244,6 @@ func digest(to io.Writer, path string) error {
 		return err
 	}
 	fmt.Fprint(to, info.Mode())
-	_, err = io.Copy(to, file)
+	_, err = io.Copy(to, io.LimitReader(file, strict.MaxFile+1))
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -202,6 +203,35 @@ func TestARevocationIsTakenOverThoughOtherFilesAreFaulty(t *testing.T) {
 		if d.told.report == nil || !strings.Contains(d.told.report.Error(), part) {
 			t.Errorf("health is told %v, want %q in it", d.told.report, part)
 		}
+	}
+}
+
+func TestWhatIsNoFileHoldsNothingUp(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		place func(path string) error
+		want  string
+	}{
+		{"a named pipe", func(path string) error { return syscall.Mkfifo(path, 0o600) }, "not a regular file"},
+		{"a folder", func(path string) error { return os.Mkdir(path, 0o700) }, "not a regular file"},
+		{"a link to itself", func(path string) error { return os.Symlink(path, path) }, "too many levels"},
+		{"a device without an end", func(path string) error { return os.Symlink("/dev/zero", path) }, "not a regular file"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			d := newLookout(t, asMade)
+			for _, name := range []string{devPolicy, "server.pem", devClients + "/ca.pem", devSigning, devConfig} {
+				check(t, os.Remove(d.file(name)))
+				check(t, row.place(d.file(name)))
+			}
+			write(t, d.file(devRevoked), "4711\n")
+			d.look()
+			d.look()
+			d.expect("what=policy|"+row.want, "what=tls|"+row.want, "what=signing.certificate|"+row.want, "what=configuration|"+row.want)
+			last := d.told.credentials[len(d.told.credentials)-1]
+			if !last.Revoked.Revokes(&x509.Certificate{SerialNumber: big.NewInt(0x4711)}) || last.Certificate.Leaf == nil {
+				t.Error("a revocation beside them is not in force, or the server has no certificate any more")
+			}
+		})
 	}
 }
 
