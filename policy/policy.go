@@ -102,6 +102,11 @@ func (c *caller) uses(certificate [32]byte) bool {
 	return certificate != [32]byte{} && (!c.pinned || slices.Contains(c.certificates, certificate))
 }
 
+// Names reports whether the caller is one of the policy's.
+func (p *Policy) Names(who Caller) bool {
+	return p != nil && p.callers[who] != nil
+}
+
 // Intermediary returns the taxpayer that is the intermediary itself, if the
 // policy says which.
 func (p *Policy) Intermediary() (Taxpayer, bool) {

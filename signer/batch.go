@@ -119,6 +119,7 @@ func (c *call) tally(all []item) {
 			tins = append(tins, string(i.order.tin))
 		}
 	}
+	c.batch = batch{signed: signed, refused: refused}
 	if signed < len(all) {
 		c.outcome = "PARTIAL"
 	}

@@ -26,6 +26,7 @@ type call struct {
 	outcome string // of a call that gets an answer; empty: OK
 	level   slog.Level
 	attrs   []slog.Attr
+	batch
 }
 
 type callKey struct{}
@@ -89,7 +90,9 @@ func (s *Server) finish(ctx context.Context, method string, c *call, err error, 
 	if _, faulty := errors.AsType[*fault.Error](err); !faulty && !ours(method) {
 		return err
 	}
-	s.record(ctx, path.Base(method), c, err, time.Since(began))
+	took := time.Since(began)
+	s.record(ctx, path.Base(method), c, err, took)
+	s.observe(path.Base(method), c, err, took)
 	if err != nil {
 		return refuse(err, c.id).status()
 	}

@@ -32,6 +32,10 @@ func (c *Credentials) complete() error {
 	return nil
 }
 
+// Authorities returns the certificates that ClientCAs holds, if these credentials
+// were loaded from files.
+func (c *Credentials) Authorities() []*x509.Certificate { return c.authorities }
+
 // revokes reports whether a verified certificate, or one of its issuers, is
 // revoked.
 func (c *Credentials) revokes(chains [][]*x509.Certificate) *x509.Certificate {

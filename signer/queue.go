@@ -17,6 +17,7 @@ type queue struct {
 	sessions int
 	limit    int // how many may wait
 	each     int // how many of one caller
+	observer Observer
 
 	spare sync.Pool // of *waiter
 
@@ -28,7 +29,7 @@ type queue struct {
 
 func newQueue(sessions, limit, each int) *queue {
 	return &queue{
-		sessions: sessions, limit: limit, each: each,
+		sessions: sessions, limit: limit, each: each, observer: unobserved{},
 		spare: sync.Pool{New: func() any { return &waiter{called: make(chan error, 1)} }},
 	}
 }
@@ -55,10 +56,18 @@ func (q *queue) enter(ctx context.Context, caller policy.Caller, weight int) (tu
 // wait returns nil once a session is the caller's.
 func (q *queue) wait(ctx context.Context, caller policy.Caller, weight int) error {
 	w, err := q.join(ctx, caller, weight)
-	if w == nil || err != nil {
+	if err != nil {
 		return err
 	}
-	defer func() { q.spare.Put(w) }() // nobody else knows it by then, and nothing is in called
+	if w == nil {
+		q.observer.Waited(string(caller), 0)
+		return nil
+	}
+	began := time.Now()
+	defer func() {
+		q.spare.Put(w) // nobody else knows it by then, and nothing is in called
+		q.observer.Waited(string(caller), time.Since(began))
+	}()
 	select {
 	case err := <-w.called:
 		return err

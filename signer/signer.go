@@ -45,7 +45,8 @@ type Key interface {
 	Ready() error
 }
 
-// Parts is what a server is made of. Clock may be left out; all else is needed.
+// Parts is what a server is made of. Observer and Clock may be left out; all else
+// is needed.
 type Parts struct {
 	// Config must be valid; see [Config.Validate].
 	Config Config
@@ -68,6 +69,8 @@ type Parts struct {
 	Index    Index
 	// Log gets one line a request.
 	Log *slog.Logger
+	// Observer is told what the service does. It may be left out.
+	Observer Observer
 	// Clock tells the time by which windows and certificates are judged;
 	// without it, the machine's.
 	Clock func() time.Time
@@ -91,6 +94,7 @@ type Server struct {
 	receipts    Receipts
 	index       Index
 	log         *slog.Logger
+	observer    Observer
 	clock       func() time.Time
 }
 
@@ -101,6 +105,9 @@ func New(p Parts) (*Server, error) {
 	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("putting the signer together: %w", err)
+	}
+	if p.Observer == nil {
+		p.Observer = unobserved{}
 	}
 	if p.Clock == nil {
 		p.Clock = time.Now
@@ -115,11 +122,13 @@ func New(p Parts) (*Server, error) {
 			public:      p.Certificate.PublicKey.(*rsa.PublicKey),
 			fingerprint: sha256.Sum256(p.Certificate.Raw),
 		},
-		log:   p.Log,
-		clock: p.Clock,
+		log:      p.Log,
+		observer: p.Observer,
+		clock:    p.Clock,
 	}
 	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
+	s.queue.observer = p.Observer
 	s.readFrom(p.Receipts, p.Index)
 	s.flights = newFlights(s.config.Limits.Requests)
 	s.policy.Store(p.Policy)
