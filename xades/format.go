@@ -56,6 +56,8 @@ func Detect(document []byte) (Format, error) {
 		return JSON, nil
 	case bytes.HasPrefix(source, []byte("%PDF-")):
 		return 0, fmt.Errorf("%w: it is a PDF; MyInvois signs the UBL document in XML or JSON", ErrMalformed)
+	case source[0] == '/' || source[0] == '#':
+		return 0, fmt.Errorf("%w: neither XML nor JSON; a MyInvois document begins with < or {, and JSON has no comments, so take them out", ErrMalformed)
 	}
 	return 0, fmt.Errorf("%w: neither XML nor JSON; a MyInvois document begins with < or {", ErrMalformed)
 }

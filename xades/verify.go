@@ -243,6 +243,9 @@ func (v *verification) serial() {
 		v.fail("DS327", "X509SerialNumber %q is no decimal number%s", p.serial, v.serialHint())
 		return
 	}
+	if digits := len(got.String()); v.Format == XML && digits > maxSerialDigits {
+		v.warn("", "X509SerialNumber has %d digits; LHDN's XML validation may fail over %d (JSON documents are not affected)", digits, maxSerialDigits)
+	}
 	if v.Certificate == nil {
 		return
 	}
