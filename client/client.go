@@ -17,6 +17,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/roamsign/roamsign/ca"
@@ -39,6 +40,10 @@ type Client struct {
 	tin     policy.TIN
 	now     func() time.Time
 	current certificates
+	config  Config
+
+	mu   sync.Mutex
+	each map[string]*Client // for single servers, by address
 }
 
 // serviceConfig is how gRPC spreads the calls: over all servers in turn that are
@@ -63,7 +68,7 @@ func Dial(cfg Config) (*Client, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	secured, err := cfg.tls()
+	secured, err := cfg.TLS()
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +78,7 @@ func Dial(cfg Config) (*Client, error) {
 		now:     cfg.Now,
 		current: certificates{turn: make(chan struct{}, 1)},
 		tin:     policy.TIN(cfg.TIN),
+		config:  cfg,
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultAttemptTimeout
@@ -100,10 +106,11 @@ func Dial(cfg Config) (*Client, error) {
 }
 
 // Close ends the connections; calls under way fail.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error { return errors.Join(c.closeEach(), c.conn.Close()) }
 
-// tls reads the certificates, and tells all their faults at once.
-func (c Config) tls() (*tls.Config, error) {
+// TLS reads the certificates and returns how the client connects. The error tells
+// all their faults at once.
+func (c Config) TLS() (*tls.Config, error) {
 	roots, noRoots := ca.LoadPool(c.CA)
 	own, noOwn := ca.LoadPair(c.Certificate, c.Key)
 	var faults []error

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ type Error struct {
 
 	cause  error
 	server string // which gave the error, if it is known
+	hint   string // what to do next, instead of the reason's
 }
 
 // Error tells what happened and what to do next, in one line.
@@ -61,7 +63,7 @@ func (e *Error) Unwrap() error { return e.cause }
 
 // next says what to do.
 func (e *Error) next() string {
-	text := advice(e.Reason)
+	text := cmp.Or(e.hint, advice(e.Reason))
 	switch {
 	case e.Reason == "" && e.Code == codes.Unavailable:
 		text = "see that the signer runs, and that servers, ca, certificate and key of the configuration are right"
@@ -91,6 +93,8 @@ func advice(reason string) string {
 		return "send less at a time"
 	case fault.TokenUnavailable.Reason():
 		return "the signer cannot reach its HSM; tell its operator if it lasts"
+	case fault.LogUnavailable.Reason():
+		return "tell the operator of the signer if it lasts"
 	case fault.SignatureWrong.Reason():
 		return "the HSM is at fault, and nothing was released; tell the operator of the signer"
 	}
@@ -106,7 +110,7 @@ func (e *Error) Unreached() bool {
 // transient tells whether another attempt may end otherwise. It may be made at
 // once, at another server.
 func (e *Error) transient() bool {
-	return e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded
+	return !e.pending() && (e.Code == codes.Unavailable || e.Code == codes.DeadlineExceeded)
 }
 
 // patience is the longest that a call waits because the signer asks it to.

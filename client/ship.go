@@ -26,15 +26,16 @@ func (it *item) request() *roamsignv1.SignDigestRequest {
 func (c *Client) signDigest(ctx context.Context, items []*item) {
 	for _, it := range items {
 		var answer *roamsignv1.SignDigestResponse
+		var at peer.Peer
 		err := c.call(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
-			answer, err = c.signer.SignDigest(ctx, it.request(), opts...)
+			answer, err = c.signer.SignDigest(ctx, it.request(), append(opts, grpc.Peer(&at))...)
 			return err
 		})
 		if err != nil {
 			it.fail(err)
 			continue
 		}
-		it.complete(answer.GetSignature())
+		it.complete(answer.GetSignature(), answer.GetLogIndex(), serverOf(at))
 	}
 }
 
@@ -80,7 +81,7 @@ func settle(items []*item, results []*roamsignv1.SignDigestsResult, server strin
 	for i, it := range items {
 		failed := results[i].GetError()
 		if failed == nil {
-			it.complete(results[i].GetSignature())
+			it.complete(results[i].GetSignature(), results[i].GetLogIndex(), server)
 			continue
 		}
 		e := itemError(failed, server)

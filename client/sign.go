@@ -64,6 +64,10 @@ type Signed struct {
 	TIN string
 	// RequestID is the request's, as the signer has it on record.
 	RequestID string
+	// LogIndex is the place of the signature's entry in the signer's audit log, and
+	// Server the address of that signer: what [Client.Receipt] takes.
+	LogIndex uint64
+	Server   string
 }
 
 // SignXML signs an XML document on behalf of a taxpayer; an empty tin is read
@@ -199,9 +203,9 @@ func (c *Client) behalf(it *item, facts xades.Facts) error {
 	return err
 }
 
-// complete settles an item with the signature that the signer gave, if that is
-// right.
-func (it *item) complete(signature []byte) {
+// complete settles an item with the signature that a server gave, if that is
+// right, and where that is on record.
+func (it *item) complete(signature []byte, index uint64, server string) {
 	document, err := it.draft.Complete(signature)
 	if err != nil {
 		it.fail(fmt.Errorf("the signer's answer was not taken: %w", err))
@@ -214,6 +218,8 @@ func (it *item) complete(signature []byte) {
 		Facts:     it.draft.Facts(),
 		TIN:       it.tin,
 		RequestID: it.id,
+		LogIndex:  index,
+		Server:    server,
 	}
 }
 

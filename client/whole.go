@@ -10,6 +10,7 @@ import (
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 	"github.com/roamsign/roamsign/xades"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 )
 
 // SignDocument sends the whole document to the signer, which builds the
@@ -29,11 +30,12 @@ func (c *Client) SignDocument(ctx context.Context, doc Document) (*Signed, error
 		return nil, err
 	}
 	var answer *roamsignv1.SignDocumentResponse
+	var at peer.Peer
 	err = c.call(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 		answer, err = c.signer.SignDocument(ctx, &roamsignv1.SignDocumentRequest{
 			Tin: it.tin, Document: doc.Content, RequestId: it.id,
 			SetVersion: doc.SetVersion, ReplaceSignature: doc.ReplaceSignature, KeepLiterals: doc.KeepLiterals,
-		}, opts...)
+		}, append(opts, grpc.Peer(&at))...)
 		return err
 	})
 	if err != nil {
@@ -50,7 +52,7 @@ func (c *Client) SignDocument(ctx context.Context, doc Document) (*Signed, error
 	}
 	return &Signed{
 		Document: answer.GetDocument(), DocDigest: expected, Warnings: answer.GetWarnings(),
-		Facts: facts, TIN: it.tin, RequestID: it.id,
+		Facts: facts, TIN: it.tin, RequestID: it.id, LogIndex: answer.GetLogIndex(), Server: serverOf(at),
 	}, nil
 }
 
