@@ -14,6 +14,7 @@ import (
 
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
 )
 
 // FilesService is the name under which the health service tells whether what
@@ -34,33 +35,50 @@ func (s *Server) filesStatus() healthv1.HealthCheckResponse_ServingStatus {
 type connections struct {
 	mu   sync.Mutex
 	open map[*connection]struct{}
+	by   map[policy.Caller]int
 }
 
 // connection is an open one, which leaves when it is closed.
 type connection struct {
 	net.Conn
-	raw   net.Conn // what is closed to cut it: closing TLS waits for the peer
-	state tls.ConnectionState
-	among *connections
+	raw    net.Conn // what is closed to cut it: closing TLS waits for the peer
+	state  tls.ConnectionState
+	caller policy.Caller
+	among  *connections
 }
 
-func (c *connections) add(conn, raw net.Conn, state tls.ConnectionState) *connection {
-	added := &connection{Conn: conn, raw: raw, state: state, among: c}
+// add takes a connection on, unless its caller has most of them already.
+func (c *connections) add(added *connection, most int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.open == nil {
-		c.open = map[*connection]struct{}{}
+	if open := c.by[added.caller]; open >= most {
+		return fault.New(fault.Overloaded, "%d connections of caller %q are open already, which is the most", open, added.caller)
 	}
+	if c.open == nil {
+		c.open, c.by = map[*connection]struct{}{}, map[policy.Caller]int{}
+	}
+	added.among = c
 	c.open[added] = struct{}{}
-	return added
+	c.by[added.caller]++
+	return nil
 }
 
 // Close closes the connection.
 func (c *connection) Close() error {
-	c.among.mu.Lock()
-	delete(c.among.open, c)
-	c.among.mu.Unlock()
+	c.among.remove(c)
 	return c.Conn.Close()
+}
+
+func (c *connections) remove(gone *connection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.open[gone]; !open {
+		return
+	}
+	delete(c.open, gone)
+	if c.by[gone.caller]--; c.by[gone.caller] == 0 {
+		delete(c.by, gone.caller)
+	}
 }
 
 // judge cuts the connections that are not welcome any more.

@@ -3,6 +3,7 @@ package signer
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,30 @@ func TestRequestsAreRefusedByTheirHeadersWhenTooManyAreInFlight(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	r.awaitFlights(0)
+}
+
+func TestOneCallerHasHalfOfTheConnectionsAtMost(t *testing.T) {
+	r := start(t, setting{limits: Limits{Connections: 4}})
+	own := r.client(erp)
+	first, second := r.connect(own), r.connect(r.client(erp))
+	for _, conn := range []*grpc.ClientConn{first, second} {
+		_, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request())
+		must(t, err)
+	}
+	third := roamsignv1.NewSignerServiceClient(r.connect(own))
+	if _, err := third.SignDigest(t.Context(), r.request()); status.Code(err) != codes.Unavailable {
+		t.Errorf("a third connection of one caller: got %v, want none (UNAVAILABLE)", err)
+	}
+	r.journal.await(t, func(line map[string]any) bool {
+		text, _ := line["error"].(string)
+		return line["msg"] == "connection refused" && strings.Contains(text, "2 connections of caller")
+	})
+	_, err := r.as(portal).SignDigest(t.Context(), r.request())
+	checkRefused(t, "another caller, who is only not allowed", err, codes.PermissionDenied, "NOT_ALLOWED")
+	must(t, first.Close())
+	if _, err := third.SignDigest(t.Context(), r.request(), grpc.WaitForReady(true)); err != nil {
+		t.Errorf("when one of them is closed: %v", err)
+	}
 }
 
 func TestARequestThatNeverComesIsGivenUp(t *testing.T) {

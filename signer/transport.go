@@ -49,6 +49,10 @@ type transport struct {
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	before := t.server.credentials.Load()
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
+	var open *connection
+	if err == nil {
+		open, err = t.server.welcome(conn, raw, info.(credentials.TLSInfo).State)
+	}
 	if err != nil && !errors.Is(err, io.EOF) { // a probe of the port says nothing
 		t.server.log.LogAttrs(context.Background(), slog.LevelInfo, "connection refused",
 			slog.String("remote", raw.RemoteAddr().String()), slog.String("error", err.Error()))
@@ -56,11 +60,21 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if err != nil {
 		return nil, nil, err
 	}
-	open := t.server.open.add(conn, raw, info.(credentials.TLSInfo).State)
 	if t.server.credentials.Load() != before { // they changed before it was known to be open
 		t.server.open.judge(t.server.stillWelcome)
 	}
 	return open, info, nil
+}
+
+// welcome takes a connection on, if its caller has not half of all that there
+// may be: one that opens more and more keeps no other out.
+func (s *Server) welcome(conn, raw net.Conn, state tls.ConnectionState) (*connection, error) {
+	caller, err := identify(state, s.credentials.Load(), s.clock())
+	if err != nil {
+		return nil, err
+	}
+	open := &connection{Conn: conn, raw: raw, state: state, caller: caller}
+	return open, s.open.add(open, max(1, s.config.Limits.Connections/2))
 }
 
 func (t *transport) Clone() credentials.TransportCredentials {
