@@ -97,7 +97,7 @@ func (t *tally) low() bool {
 
 // freeRetries is how many retries of one request are spared the rate: more is a
 // flood, whatever it is called.
-const freeRetries = 16
+const freeRetries = 4
 
 // maxRecent is how many requests of a caller are remembered.
 const maxRecent = 16384
