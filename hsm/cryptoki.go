@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// cryptoki is the part of PKCS#11 that this package calls; [*pkcs11.Ctx] is it.
+// cryptoki is the part of PKCS#11 that this package calls; [binding] is it.
 // It stands as an interface so that tests put faults between us and a real
 // module. Calls block as long as the library likes, in C. Different sessions may
 // be used at once, one session by one goroutine at a time; Finalize while any call
@@ -76,5 +76,9 @@ func load(path string) (cryptoki, error) {
 		return nil, fmt.Errorf("%w: %s is not a library that this machine can load, or has no C_GetFunctionList",
 			ErrModule, path)
 	}
-	return p11, nil
+	b, err := bind(p11, path)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
 }

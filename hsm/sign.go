@@ -22,8 +22,7 @@ func digestInfo(digest [sha256.Size]byte) (input [len(sha256Prefix) + sha256.Siz
 // rsaPKCS is CKM_RSA_PKCS in the wrapper's form, which it only reads.
 var rsaPKCS = []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS, nil)}
 
-// sign signs in one session. The wrapper's Sign is two C_Sign calls, of which
-// the first only asks for the length: a round trip more on a network HSM.
+// sign signs in one session.
 func sign(p11 cryptoki, handle pkcs11.SessionHandle, key pkcs11.ObjectHandle, input []byte) ([]byte, error) {
 	if err := p11.SignInit(handle, rsaPKCS, key); err != nil {
 		return nil, called("C_SignInit", err)
