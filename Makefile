@@ -74,4 +74,4 @@ demo: ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified
 # What the tests need beside Go.
 .PHONY: packages
 packages:
-	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc p11-kit p11-kit-modules libp11-kit-dev opencryptoki
+	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc p11-kit p11-kit-modules libp11-kit-dev opencryptoki mariadb-server-core

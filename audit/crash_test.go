@@ -35,7 +35,12 @@ func TestMain(m *testing.M) {
 		appendForEver(os.Args[at+1], os.Args[at+2], os.Args[at+3])
 		return
 	}
+	audit.LogTo(slog.New(slog.DiscardHandler))
 	m.Run()
+	if databases.Load() > 0 {
+		s, _ := mariadb()
+		s.remove()
+	}
 }
 
 // appendForEver opens a log and appends to it with some callers at once. It prints

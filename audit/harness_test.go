@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/roamsign/roamsign/audit"
+	"github.com/roamsign/roamsign/internal/fault"
 )
 
 const origin = "sign.example.com/log"
@@ -69,6 +70,9 @@ func shut(t testing.TB, log *audit.Log) {
 		t.Errorf("closing: %v", err)
 	}
 }
+
+// isUnavailable reports whether an error is of a log that cannot be written.
+func isUnavailable(err error) bool { return err != nil && fault.Of(err) == fault.LogUnavailable }
 
 // verifiers are those of a log's keys.
 func verifiers(t testing.TB, config audit.Config) audit.Verifiers {

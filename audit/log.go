@@ -20,12 +20,11 @@ import (
 // takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
 // entry costs.
 const (
-	batchAge           = 500 * time.Microsecond
-	batchSize          = 256
-	checkpointInterval = 100 * time.Millisecond // the least that Tessera's POSIX driver does
-	sweepInterval      = 5 * time.Second        // it sweeps 100 bundles' leftovers at a time
-	watchInterval      = 500 * time.Millisecond
-	retryAfter         = time.Second
+	batchAge      = 500 * time.Microsecond
+	batchSize     = 256
+	sweepInterval = 5 * time.Second // it sweeps 100 bundles' leftovers at a time
+	watchInterval = 500 * time.Millisecond
+	retryAfter    = time.Second
 
 	// maxWaiting bounds the appends that wait for the disk, those included whose
 	// callers have gone.
@@ -36,6 +35,7 @@ const (
 // time. Its methods may be called concurrently.
 type Log struct {
 	config  Config
+	shared  *database // nil: the log is in a directory
 	keys    []Key
 	logger  *slog.Logger
 	waiting chan struct{} // one for each append under way
@@ -65,10 +65,14 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (*Log, error)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{config: config, keys: keys, logger: logger, waiting: make(chan struct{}, maxWaiting)}
+	database, err := config.database()
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{config: config, shared: database, keys: keys, logger: logger, waiting: make(chan struct{}, maxWaiting)}
 	if err := l.open(ctx); err != nil {
 		if !passing(err) {
-			return nil, err
+			return nil, errors.Join(err, l.disconnect())
 		}
 		l.fail(err)
 	}
@@ -78,11 +82,19 @@ func Open(ctx context.Context, config Config, logger *slog.Logger) (*Log, error)
 	return l, nil
 }
 
-// open opens the directory.
+// disconnect closes the connections to a database.
+func (l *Log) disconnect() error {
+	if l.shared == nil {
+		return nil
+	}
+	return l.shared.db.Close()
+}
+
+// open opens the directory, or the database.
 func (l *Log) open(ctx context.Context) error {
-	s, err := openStore(ctx, l.config, l.keys)
+	s, err := openStore(ctx, l.config, l.shared, l.keys)
 	if err != nil {
-		return fmt.Errorf("opening the audit log in %s: %w", l.config.Dir, err)
+		return fmt.Errorf("opening the audit log in %s: %w", l.config.where(), err)
 	}
 	l.size.Store(s.opened)
 	l.mu.Lock()
@@ -109,9 +121,9 @@ func (l *Log) watch(ctx context.Context) {
 		case s == nil:
 			why = l.open(ctx)
 		case why != nil:
-			why = s.probe(l.size.Load())
+			why = s.probe(ctx, l.size.Load())
 		default:
-			why = s.usable()
+			why = s.look(ctx)
 		}
 		if why != nil {
 			l.fail(why)
@@ -266,7 +278,12 @@ func (l *Log) Size(ctx context.Context) (uint64, error) {
 }
 
 // Source returns the log for reading.
-func (l *Log) Source() Source { return Dir(l.config.Dir) }
+func (l *Log) Source() Source {
+	if l.shared != nil {
+		return l.shared
+	}
+	return Dir(l.config.Dir)
+}
 
 // Close waits until nothing is being appended any more and the last checkpoint is
 // published, as long as the context allows, and closes the log. The error tells
@@ -286,16 +303,16 @@ func (l *Log) Close(ctx context.Context) error {
 		s, _ = l.current() // the watcher may have opened it last
 	}
 	if s == nil {
-		return nil
+		return l.disconnect()
 	}
 	for range maxWaiting {
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("closing the audit log: %w", ctx.Err()), s.abandon())
+			return errors.Join(fmt.Errorf("closing the audit log: %w", ctx.Err()), s.abandon(), l.disconnect())
 		case l.waiting <- struct{}{}:
 		}
 	}
-	return s.close(ctx)
+	return errors.Join(s.close(ctx), l.disconnect())
 }
 
 // passing reports whether an error is of the machine's state, which can change,
@@ -307,7 +324,7 @@ func passing(err error) bool {
 }
 
 // options are Tessera's for this log.
-func options(keys []Key, witnesses tessera.WitnessGroup) (*tessera.AppendOptions, error) {
+func options(keys []Key, witnesses tessera.WitnessGroup, interval time.Duration) (*tessera.AppendOptions, error) {
 	signers, err := signersOf(keys)
 	if err != nil {
 		return nil, err
@@ -315,7 +332,7 @@ func options(keys []Key, witnesses tessera.WitnessGroup) (*tessera.AppendOptions
 	return tessera.NewAppendOptions().
 		WithCheckpointSigner(signers[0], signers[1:]...).
 		WithBatching(batchSize, batchAge).
-		WithCheckpointInterval(checkpointInterval).
+		WithCheckpointInterval(interval).
 		WithCheckpointRepublishInterval(0).
 		WithGarbageCollectionInterval(sweepInterval).
 		WithWitnesses(witnesses, nil), nil

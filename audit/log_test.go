@@ -15,8 +15,11 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 )
 
-func TestWhatWasAppendedIsInTheLog(t *testing.T) {
-	log, config := newLog(t)
+func TestWhatWasAppendedIsInTheLog(t *testing.T) { everywhere(t, appendedIsInTheLog) }
+
+func appendedIsInTheLog(t *testing.T, config audit.Config) {
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
 	indices := fill(t, log, 0, 700)
 	seen := map[uint64]int{}
 	for n, index := range indices {
@@ -44,8 +47,11 @@ func TestWhatWasAppendedIsInTheLog(t *testing.T) {
 	}
 }
 
-func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) {
-	log, _ := newLog(t)
+func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) { everywhere(t, anEntryWithoutForm) }
+
+func anEntryWithoutForm(t *testing.T, config audit.Config) {
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
 	if _, err := log.Append(t.Context(), audit.Entry{}); err == nil || fault.Of(err) != fault.Internal {
 		t.Errorf("got %v, want kind %v", err, fault.Internal)
 	}
@@ -54,8 +60,11 @@ func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) {
 	}
 }
 
-func TestAppendObeysItsContext(t *testing.T) {
-	log, _ := newLog(t)
+func TestAppendObeysItsContext(t *testing.T) { everywhere(t, appendObeysItsContext) }
+
+func appendObeysItsContext(t *testing.T, config audit.Config) {
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := log.Append(ctx, entry(0)); !errors.Is(err, context.Canceled) && err != nil {
@@ -186,8 +195,9 @@ func TestADirectoryThatComesBackIsAppendedToAgain(t *testing.T) {
 	}
 }
 
-func TestALogThatAppearsLaterIsOpened(t *testing.T) {
-	config := newConfig(t)
+func TestALogThatAppearsLaterIsOpened(t *testing.T) { everywhere(t, aLogThatAppearsLater) }
+
+func aLogThatAppearsLater(t *testing.T, config audit.Config) {
 	log := open(t, config)
 	if err := log.Ready(); err == nil || !errors.Is(err, audit.ErrNoLog) {
 		t.Errorf("got %v, want %v", err, audit.ErrNoLog)
@@ -195,14 +205,21 @@ func TestALogThatAppearsLaterIsOpened(t *testing.T) {
 	check(t, audit.Create(t.Context(), config))
 	until(t, "ready", func() error { return log.Ready() })
 	fill(t, log, 0, 1)
+	shut(t, log)
+	if err := audit.Create(t.Context(), config); err == nil {
+		t.Error("made a second log where there is one")
+	}
 }
 
-func TestAKeyIsChangedWithBothSigningForAWhile(t *testing.T) {
-	log, config := newLog(t)
+func TestAKeyIsChangedWithBothSigningForAWhile(t *testing.T) { everywhere(t, aKeyIsChanged) }
+
+func aKeyIsChanged(t *testing.T, config audit.Config) {
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
 	fill(t, log, 0, 1)
 	shut(t, log)
 	first, second := config, config
-	second.KeyFiles = []string{filepath.Join(filepath.Dir(config.Dir), "key2")}
+	second.KeyFiles = []string{filepath.Join(t.TempDir(), "key2")}
 	key, err := audit.NewKey(origin)
 	check(t, err)
 	check(t, key.Write(second.KeyFiles[0]))
@@ -214,9 +231,10 @@ func TestAKeyIsChangedWithBothSigningForAWhile(t *testing.T) {
 	}
 	log = open(t, both)
 	fill(t, log, 1, 2)
-	shut(t, log)
-	text, err := os.ReadFile(filepath.Join(config.Dir, "checkpoint"))
+	quiet(t, log)
+	text, err := log.Source().Checkpoint(t.Context())
 	check(t, err)
+	shut(t, log)
 	for name, c := range map[string]audit.Config{"the old key": first, "the new key": second, "both": both} {
 		if checkpoint, err := verifiers(t, c).Checkpoint(text); err != nil || checkpoint.Size != 2 {
 			t.Errorf("%s: got %+v and %v, want two entries", name, checkpoint, err)
@@ -224,9 +242,10 @@ func TestAKeyIsChangedWithBothSigningForAWhile(t *testing.T) {
 	}
 	log = open(t, second)
 	fill(t, log, 2, 3)
-	shut(t, log)
-	text, err = os.ReadFile(filepath.Join(config.Dir, "checkpoint"))
+	quiet(t, log)
+	text, err = log.Source().Checkpoint(t.Context())
 	check(t, err)
+	shut(t, log)
 	if _, err := verifiers(t, first).Checkpoint(text); err == nil {
 		t.Error("the old key still signs")
 	}

@@ -116,7 +116,7 @@ func (l *Log) Receipt(ctx context.Context, index uint64) ([]byte, error) {
 	}
 	if checkpoint.Size <= index {
 		return nil, &fault.Error{
-			Kind: fault.ReceiptPending, RetryAfter: checkpointInterval,
+			Kind: fault.ReceiptPending, RetryAfter: l.config.checkpointInterval(),
 			Err: fmt.Errorf("a receipt of entry %d: the newest checkpoint has %d entries", index, checkpoint.Size),
 		}
 	}

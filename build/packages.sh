@@ -18,6 +18,7 @@ present() {
     opencryptoki) [ -x /usr/sbin/pkcsslotd ] ;;
     p11-kit) command -v p11-kit ;;
     p11-kit-modules) compgen -G '/usr/lib/*/pkcs11/p11-kit-client.so' ;;
+    mariadb-server-core) [ -x /usr/sbin/mariadbd ] ;;
     libp11-kit-dev) [ -f /usr/include/p11-kit-1/p11-kit/pkcs11.h ] ;;
     *)
       echo "build/packages.sh: no idea how to tell whether $1 is here" >&2

@@ -25,6 +25,7 @@ var floors = map[string]string{
 	"ca":                 "1",
 	"myinvois":           "1",
 	"myinvois/sandbox":   "2",
+	"audit/mysql":        "2",
 	"signer":             "2",
 	"client":             "2",
 	"internal/command":   "2",

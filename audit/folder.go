@@ -1,0 +1,172 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/storage/posix"
+	"golang.org/x/sys/unix"
+)
+
+// Files of a log's directory beside what tlog-tiles names. All but the first are
+// Tessera's.
+const (
+	lockFile    = ".lock"
+	stateFile   = ".state/treeState"
+	tesseraLock = ".state/treeState.lock"
+)
+
+// folder is a log's directory, locked.
+type folder struct {
+	dir      string
+	lock     *os.File
+	identity os.FileInfo // of the lock
+}
+
+// openFolder locks a directory that has a log.
+func openFolder(dir string) (*folder, error) {
+	if _, err := os.Stat(filepath.Join(dir, stateFile)); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, ErrNoLog
+		}
+		return nil, err
+	}
+	return lockFolder(dir)
+}
+
+func createFolder(ctx context.Context, config Config, keys []Key) error {
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(config.Dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if name := f.Name(); name != lockFile && name != filepath.Dir(stateFile) && name != "lost+found" {
+			return fmt.Errorf("the directory is not empty: there is %s", name)
+		}
+	}
+	f, err := lockFolder(config.Dir)
+	if err != nil {
+		return err
+	}
+	s := &store{place: f}
+	if _, err := os.Stat(filepath.Join(config.Dir, stateFile)); err == nil {
+		return errors.Join(errors.New("the directory has one already"), s.abandon())
+	}
+	if err := s.run(ctx, config, keys); err != nil {
+		return errors.Join(err, s.abandon())
+	}
+	return s.close(ctx)
+}
+
+// lockFolder takes the directory for this process, as long as it lives, and makes
+// durable whatever a process before it wrote and did not live to fsync.
+func lockFolder(dir string) (*folder, error) {
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|os.O_CREATE, 0o600) // a writer would hold off a remount
+	if err != nil {
+		return nil, err
+	}
+	f := &folder{dir: dir, lock: lock}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, errors.Join(err, f.release())
+	}
+	if f.identity, err = lock.Stat(); err == nil {
+		err = os.NewSyscallError("syncfs", unix.Syncfs(int(lock.Fd())))
+	}
+	if err != nil {
+		return nil, errors.Join(machineError{err}, f.release())
+	}
+	return f, nil
+}
+
+func (f *folder) driver(ctx context.Context) (tessera.Driver, error) {
+	return posix.New(ctx, posix.Config{Path: f.dir})
+}
+
+func (f *folder) source() Source { return Dir(f.dir) }
+
+func (f *folder) release() error { return f.lock.Close() }
+
+// usable finds what would make Tessera panic, or begin anew, at the next append:
+// the directory gone, replaced, or read-only.
+func (f *folder) usable() error {
+	if err := f.same(); err != nil {
+		return err
+	}
+	for path, mode := range map[string]uint32{tesseraLock: unix.R_OK | unix.W_OK, stateFile: unix.R_OK} {
+		if err := access(filepath.Join(f.dir, path), mode); err != nil && (path != tesseraLock || !errors.Is(err, os.ErrNotExist)) {
+			return err
+		}
+	}
+	return access(f.dir, unix.W_OK)
+}
+
+// same reports whether the directory is still the one that was opened.
+func (f *folder) same() error {
+	now, err := os.Stat(filepath.Join(f.dir, lockFile))
+	if err == nil && !os.SameFile(now, f.identity) {
+		err = fmt.Errorf("%s is not the directory that was opened: start again to use it", f.dir)
+	}
+	return err
+}
+
+func (f *folder) look(context.Context) error { return f.usable() }
+
+// access reports whether this process may use a file so.
+func access(path string, mode uint32) error {
+	if err := unix.Access(path, mode); err != nil {
+		return &os.PathError{Op: "access", Path: path, Err: err}
+	}
+	return nil
+}
+
+// probe finds out whether a log that could not be written can be again: by
+// writing as much as an append does, and by its size.
+func (f *folder) probe(_ context.Context, size uint64) (err error) {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	state, err := readState(f.dir)
+	switch {
+	case err != nil:
+		return err
+	case state.Size < size:
+		return fmt.Errorf("the log has %d entries, and had %d: it was replaced", state.Size, size)
+	}
+	file, err := os.CreateTemp(filepath.Join(f.dir, filepath.Dir(stateFile)), "probe")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
+	}()
+	if _, err := file.Write(make([]byte, maxTile+tileWidth<<10)); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+func (f *folder) state(context.Context) (state, error) { return readState(f.dir) }
+
+func readState(dir string) (state, error) {
+	var s state
+	text, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(text, &s); err != nil || !s.valid() {
+		return s, fmt.Errorf("%s is damaged", stateFile)
+	}
+	return s, nil
+}
