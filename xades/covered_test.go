@@ -9,6 +9,7 @@ import (
 
 // Every bit of what the signature covers is turned round, in the signed file.
 func TestEveryFlippedBitIsFound(t *testing.T) {
+	t.Parallel()
 	for name, document := range map[string]string{"XML": minimal("<cbc:Note n='é'>a &amp; b</cbc:Note>"), "JSON": smallJSON} {
 		t.Run(name, func(t *testing.T) {
 			draft, err := Prepare([]byte(document), testCertificate(t), signingTime, Options{})

@@ -42,6 +42,7 @@ func TestNumbersWithNoSuchFormAreRefusedByPathAndLiteral(t *testing.T) {
 // The digit rule must agree with what a server does that reads doubles: parse,
 // and write the shortest digits that give the same double back.
 func TestTheDigitRuleAgreesWithARoundTripThroughDoubles(t *testing.T) {
+	t.Parallel()
 	random := rand.New(rand.NewPCG(2026, 11))
 	written, refusals := 0, 0
 	for range 60_000 {

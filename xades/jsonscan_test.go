@@ -296,6 +296,7 @@ func TestOwnInvoicesAreReadWhole(t *testing.T) {
 }
 
 func TestCuttingADocumentAnywhereIsAnErrorNotAPanic(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/json/*.json")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no documents in testdata/json (%v)", err)

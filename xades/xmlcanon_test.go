@@ -82,6 +82,7 @@ func nameTheOne(t *testing.T, dir string, documents []string) {
 }
 
 func TestBlankTextIsDroppedByTheRule(t *testing.T) {
+	t.Parallel()
 	g := &generator{Rand: rand.New(rand.NewPCG(2, 2026)), blanks: true, comments: true, blocks: true}
 	left, dropped := 0, 0
 	for i := range generated {

@@ -227,6 +227,7 @@ func slowOuterText(b *strings.Builder, pieces []piece, preserve bool) {
 }
 
 func TestSignedPropertiesAreWrittenAsXmlTextWriterDoes(t *testing.T) {
+	t.Parallel()
 	g := &generator{Rand: rand.New(rand.NewPCG(3, 2026)), blanks: true, comments: true}
 	for i := range generated {
 		document, want := g.signedProperties()

@@ -180,6 +180,7 @@ func TestWhatIsJustWithinTheBoundsIsRead(t *testing.T) {
 }
 
 func TestCuttingXMLAnywhereIsAnErrorNotAPanic(t *testing.T) {
+	t.Parallel()
 	g := &generator{Rand: rand.New(rand.NewPCG(7, 2026)), blanks: true, comments: true, blocks: true}
 	documents := [][]byte{[]byte(minimal("<?a b?><!-- é --><a b='&#x1F600;'>&lt;<![CDATA[]]]]></a>"))}
 	for range 6 {
