@@ -40,7 +40,12 @@ func NewRegister(folder, name string, validity Validity) (*Register, error) {
 		return nil, fmt.Errorf("making an authority: %s: %w", r.CertificateFile(), os.ErrExist)
 	}
 	// The key first: where the certificate is, the authority is whole.
-	return r, authority.Save(r.CertificateFile(), filepath.Join(folder, registerKey))
+	key := filepath.Join(folder, registerKey)
+	err = authority.Save(r.CertificateFile(), key)
+	if errors.Is(err, os.ErrExist) {
+		err = fmt.Errorf("making an authority: %s is there, but not %s: put that back, or remove the key to begin anew: %w", key, r.CertificateFile(), err)
+	}
+	return r, err
 }
 
 // OpenRegister opens the authority in a folder, without its key. The error

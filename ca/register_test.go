@@ -60,6 +60,24 @@ func TestARegisterKnowsWhatItIssued(t *testing.T) {
 	}
 }
 
+func TestAKeyWithoutItsAuthorityIsKept(t *testing.T) {
+	folder := t.TempDir()
+	if _, err := NewRegister(folder, "Test CA", valid()); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(folder, "ca.key")
+	before, err := os.ReadFile(key)
+	if err = errors.Join(err, os.Remove(filepath.Join(folder, "ca.pem"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewRegister(folder, "Test CA", valid()); !errors.Is(err, os.ErrExist) || !strings.Contains(err.Error(), "remove the key to begin anew") {
+		t.Errorf("got %v, want an error that says what to do", err)
+	}
+	if after, err := os.ReadFile(key); err != nil || string(after) != string(before) {
+		t.Errorf("the key is another one (%v)", err)
+	}
+}
+
 func TestARegisterIssuesNothingItCannotNote(t *testing.T) {
 	folder := t.TempDir()
 	register, err := NewRegister(folder, "Test CA", valid())
