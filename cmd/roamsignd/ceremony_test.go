@@ -150,7 +150,7 @@ func TestFromAnEmptyTokenToAWorkingCertificate(t *testing.T) {
 		t.Errorf("cert import says %q, want no warning", out)
 	}
 	out = d.does(t, "cert", "show")
-	if strings.Contains(out, "warning") || strings.Count(out, "serial 4711\n") != 2 {
+	if strings.Contains(out, "warning") || strings.Count(out, "serial 1267, in documents 4711\n") != 2 {
 		t.Errorf("cert show says %q, want the certificate twice, without warnings", out)
 	}
 	steps, last := d.log(t)

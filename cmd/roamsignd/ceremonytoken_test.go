@@ -54,7 +54,7 @@ func TestACeremonyIsOneTokensOfSeveral(t *testing.T) {
 	d.does(t, "key", "csr", "--token", "west", "--subject", d.path("subject.yaml"), "--out", d.path("request.pem"))
 	d.issue(t, d.path("request.pem"), d.path("issued.pem"), profile...)
 	d.does(t, "cert", "import", d.path("issued.pem"), "--token", "west", "--out", d.path("signing.pem"))
-	if out := d.does(t, "cert", "show", "--token", "west"); strings.Count(out, "serial 4711\n") != 2 {
+	if out := d.does(t, "cert", "show", "--token", "west"); strings.Count(out, "serial 1267, in documents 4711\n") != 2 {
 		t.Errorf("cert show says %q, want the certificate in the token and in the file", out)
 	}
 	d.listsAll(t, copied)
@@ -95,7 +95,7 @@ func TestCertificatesAreShownWithoutALogin(t *testing.T) {
 	replace(t, d.path("roamsignd.yaml"), "pin_file: pin", "pin_file: nowhere")
 	var shown certificates
 	check(t, json.Unmarshal([]byte(d.does(t, "cert", "show", "--json")), &shown))
-	if len(shown.Token) != 1 || shown.File == nil || !shown.Match || shown.File.Serial != "4711" {
+	if len(shown.Token) != 1 || shown.File == nil || !shown.Match || shown.File.Serial != "1267" || shown.File.Decimal != "4711" {
 		t.Errorf("got %+v, want the certificate in the token and in the file", shown)
 	}
 	config := hsm.Config{Module: d.module, Environment: map[string]string{softHSMVariable: d.conf}, TokenLabel: "ceremony"}

@@ -177,8 +177,8 @@ func judgeFile(chain []*x509.Certificate, roots string, now time.Time) (certific
 }
 
 func (r certificateReport) print(out io.Writer) {
-	fmt.Fprintf(out, "Certificate %s\n  issued by %s\n  serial %s\n  valid %s to %s, %d days left\n  SHA-256 %s\n",
-		r.Subject, r.Issuer, r.Serial, r.NotBefore, r.NotAfter, r.DaysLeft, r.Fingerprint)
+	fmt.Fprintf(out, "Certificate %s\n  issued by %s\n  serial %s, in documents %s\n  valid %s to %s, %d days left\n  SHA-256 %s\n",
+		r.Subject, r.Issuer, r.Serial, r.Decimal, r.NotBefore, r.NotAfter, r.DaysLeft, r.Fingerprint)
 	for _, w := range r.Warnings {
 		fmt.Fprintf(out, "  warning: %s\n", w)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/roamsign/roamsign/xades"
@@ -292,7 +293,8 @@ func (r keyReport) print(out io.Writer) {
 type certificateReport struct {
 	Subject     string   `json:"subject"`
 	Issuer      string   `json:"issuer"`
-	Serial      string   `json:"serial"`
+	Serial      string   `json:"serial"`         // hexadecimal, as everywhere
+	Decimal     string   `json:"serial_decimal"` // as documents have it
 	NotBefore   string   `json:"not_before"`
 	NotAfter    string   `json:"not_after"`
 	DaysLeft    int      `json:"days_left"` // negative once it has ended
@@ -304,7 +306,7 @@ type certificateReport struct {
 // LHDN's profile or is not valid, or not for long.
 func reportCertificate(c *x509.Certificate, now time.Time) certificateReport {
 	r := certificateReport{
-		Subject: nameOf(c.RawSubject), Issuer: nameOf(c.RawIssuer), Serial: c.SerialNumber.String(),
+		Subject: nameOf(c.RawSubject), Issuer: nameOf(c.RawIssuer), Serial: ca.FormatSerial(c.SerialNumber), Decimal: c.SerialNumber.String(),
 		NotBefore: c.NotBefore.UTC().Format(time.RFC3339), NotAfter: c.NotAfter.UTC().Format(time.RFC3339),
 		DaysLeft: daysLeft(c, now), Fingerprint: fingerprint(c), Warnings: append([]string{}, xades.CheckProfile(c)...),
 	}
