@@ -23,7 +23,7 @@ type pace struct {
 }
 
 var (
-	thorough = pace{rounds: 7, few: 3, span: 1500 * time.Millisecond, invoices: 10_000, settle: 4 * time.Minute, flood: time.Minute, bench: "500ms", count: "5"}
+	thorough = pace{rounds: 5, few: 3, span: time.Second, invoices: 10_000, settle: 3 * time.Minute, flood: 30 * time.Second, bench: "300ms", count: "3"}
 	quick    = pace{rounds: 3, few: 1, span: 150 * time.Millisecond, invoices: 1000, settle: time.Second, flood: 2 * time.Second, bench: "50ms", count: "1"}
 )
 

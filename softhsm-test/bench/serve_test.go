@@ -24,10 +24,12 @@ import (
 	"time"
 
 	"github.com/miekg/pkcs11"
+	"go.yaml.in/yaml/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
 	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/policy"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
 	"github.com/roamsign/roamsign/signer"
@@ -51,12 +53,13 @@ const servant = "ROAMSIGN_BENCH_SERVES"
 type role func(orders) (func(context.Context, net.Listener) error, error)
 
 // roles are what serves beside roamsignd itself: a bare gRPC server in front of the
-// token, or in front of a table of signatures; and package signer in front of that
-// table.
+// token, or in front of a table of signatures; and package signer in front of
+// either.
 var roles = map[string]role{
 	"bare":    overToken,
 	"table":   overTable,
 	"standin": overStandIn,
+	"signer":  overSigner,
 }
 
 func TestMain(m *testing.M) {
@@ -295,7 +298,9 @@ func overTable(o orders) (func(context.Context, net.Listener) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	sign := func(digest []byte) ([]byte, error) { return s.SignDigest(context.Background(), [sha256.Size]byte(digest)) }
+	sign := func(digest []byte) ([]byte, error) {
+		return s.SignDigest(context.Background(), [sha256.Size]byte(digest))
+	}
 	return (&bare{sign: sign}).over(o)
 }
 
@@ -314,6 +319,48 @@ func overStandIn(o orders) (func(context.Context, net.Listener) error, error) {
 		return nil, err
 	}
 	return server.Serve, nil
+}
+
+func overSigner(o orders) (func(context.Context, net.Listener) error, error) {
+	parts, err := partsOf(o)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := ca.LoadCertificates(filepath.Join(o.Dir, "signing.pem"))
+	if err != nil {
+		return nil, err
+	}
+	config, err := tokenOf(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	config.Sessions = o.Sessions
+	tokens, err := hsm.OpenGroup(context.Background(), []hsm.Config{config}, chain[0], parts.Log)
+	if err != nil {
+		return nil, err
+	}
+	parts.Key, parts.Sessions, parts.Certificate = tokens, tokens.Sessions(), chain[0]
+	server, err := signer.New(parts)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, listener net.Listener) error {
+		return errors.Join(server.Serve(ctx, listener), tokens.Close(context.WithoutCancel(ctx)))
+	}, nil
+}
+
+// tokenOf is the token in dev mode's folder.
+func tokenOf(dir string) (hsm.Config, error) {
+	var file struct {
+		Token hsm.Config `yaml:"token"`
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "roamsignd.yaml"))
+	if err != nil {
+		return hsm.Config{}, err
+	}
+	err = yaml.Unmarshal(text, &file)
+	file.Token.PINFile = filepath.Join(dir, file.Token.PINFile)
+	return file.Token, err
 }
 
 // partsOf are the parts of a server that come from dev mode's folder: all but

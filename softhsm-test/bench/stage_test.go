@@ -63,14 +63,9 @@ func newStage(b *testing.B, p pace) *stage {
 		return err == nil
 	})
 	s.end(dev)
-	var config struct {
-		Token hsm.Config `yaml:"token"`
-	}
-	text, err := os.ReadFile(filepath.Join(s.dir, "roamsignd.yaml"))
+	var err error
+	s.token, err = tokenOf(s.dir)
 	s.check(err)
-	s.check(yaml.Unmarshal(text, &config))
-	s.token = config.Token
-	s.token.PINFile = filepath.Join(s.dir, s.token.PINFile)
 	for name, value := range s.token.Environment {
 		b.Setenv(name, value)
 	}
