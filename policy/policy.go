@@ -13,6 +13,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -102,9 +103,12 @@ func (c *caller) uses(certificate [32]byte) bool {
 	return certificate != [32]byte{} && (!c.pinned || slices.Contains(c.certificates, certificate))
 }
 
-// Names reports whether the caller is one of the policy's.
-func (p *Policy) Names(who Caller) bool {
-	return p != nil && p.callers[who] != nil
+// Callers returns all callers, in no order.
+func (p *Policy) Callers() []Caller {
+	if p == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(p.callers))
 }
 
 // Intermediary returns the taxpayer that is the intermediary itself, if the

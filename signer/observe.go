@@ -73,6 +73,7 @@ type batch struct {
 
 // Stats is what the service is doing at one moment.
 type Stats struct {
+	Serving     bool                  // what the health service says
 	Sessions    int                   // how many signatures the key makes at a time
 	Busy        int                   // how many of them are taken
 	Waiting     map[policy.Caller]int // signatures that wait for one; who has none is left out
@@ -82,7 +83,7 @@ type Stats struct {
 
 // Stats returns what the service is doing. It does not block.
 func (s *Server) Stats() Stats {
-	now := Stats{Sessions: s.sessions}
+	now := Stats{Serving: s.serving.Load(), Sessions: s.sessions}
 	now.Busy, now.Waiting = s.queue.stats()
 	now.Requests = s.flights.inFlight()
 	now.Connections = s.open.count()

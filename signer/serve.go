@@ -151,6 +151,7 @@ func (s *Server) report(state *health.Server, before bool) bool {
 	if err != nil {
 		status = healthv1.HealthCheckResponse_NOT_SERVING
 	}
+	s.serving.Store(status == healthv1.HealthCheckResponse_SERVING)
 	state.SetServingStatus("", status)
 	state.SetServingStatus(roamsignv1.SignerService_ServiceDesc.ServiceName, status)
 	state.SetServingStatus(FilesService, s.filesStatus())

@@ -83,6 +83,7 @@ type Server struct {
 	credentials atomic.Pointer[Credentials]
 	policy      atomic.Pointer[policy.Policy]
 	stale       atomic.Bool // see ReportFiles
+	serving     atomic.Bool // what health says
 	open        connections
 	flights     *flights
 	key         Key

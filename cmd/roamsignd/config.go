@@ -30,6 +30,9 @@ type config struct {
 	// when one is lost.
 	Token  hsm.Config   `yaml:"token"`
 	Tokens []hsm.Config `yaml:"tokens"`
+	// Metrics is the loopback address, HOST:PORT, on which Prometheus reads how the
+	// service does, at /metrics. Left out: nowhere.
+	Metrics string `yaml:"metrics"`
 	// Clients is the folder of the small authority of "roamsignd client". The
 	// service does not look at it. May be left out.
 	Clients string `yaml:"clients"`
@@ -109,6 +112,7 @@ func decode(path string) (*setup, *strict.Document, error) {
 		return nil, nil, err
 	}
 	document.Locate("", s.Signer.Validate())
+	document.Locate("", prefixed("metrics", checkMetrics(s.Metrics)))
 	s.locateTokens(document)
 	return s, document, nil
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/strict"
@@ -56,6 +57,8 @@ type source struct {
 	seen  [32]byte // their content when they were read
 	last  [32]byte // their content at the last look
 	fault error    // of what was read
+
+	refused atomic.Bool // it has a fault, for whoever asks
 }
 
 func newReloader(s *setup, server changeable, log *slog.Logger) *reloader {
@@ -121,7 +124,9 @@ func (r *reloader) read(s *source, content [32]byte) {
 	first := !s.known
 	s.known, s.seen = true, content
 	var waits []string
-	switch waits, s.fault = s.take(); {
+	waits, s.fault = s.take()
+	s.refused.Store(s.fault != nil)
+	switch {
 	case s.fault != nil:
 		r.log.Warn("not taken over: what was before stays in force", "what", s.name, "error", s.fault.Error())
 	case len(waits) > 0:

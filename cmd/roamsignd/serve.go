@@ -99,14 +99,22 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if err != nil {
 		return err
 	}
+	scrapes, err := listenMetrics(s.Metrics)
+	if err != nil {
+		return err
+	}
+	if scrapes != nil {
+		defer func() { _ = scrapes.Close() }()
+	}
 	tokens, err := s.open(ctx, log)
 	if err != nil {
 		return err
 	}
+	meter := newMetrics(s)
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
-		Key: tokens, Sessions: tokens.Sessions(),
-		Certificate: s.chain[0], Chain: s.chain[1:], Log: log,
+		Key: meter.timed(tokens), Sessions: tokens.Sessions(),
+		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter,
 	})
 	if err == nil && ready != nil {
 		err = ready()
@@ -115,7 +123,9 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		defer super.attend(ctx, tokens.Hung)()
 		log.Info("serving", "address", listener.Addr().String(), "sessions", tokens.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
 		err = whileAny(ctx, tokens, func(ctx context.Context) error {
-			defer newReloader(s, server, log).start(ctx, hangups)()
+			files := newReloader(s, watched{server, meter}, log)
+			defer meter.serve(scrapes, moment{meter, s, tokens, server, files.sources}, log)()
+			defer files.start(ctx, hangups)()
 			return server.Serve(ctx, listener)
 		})
 		log.Info("stopped")
