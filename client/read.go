@@ -46,18 +46,16 @@ type Record struct {
 	Number, RequestID string
 }
 
-// Again tells whether a record is a retry of another: the same request for the
-// same document, put on record once more.
-func (r *Record) Again(other *Record) bool { return r.request() == other.request() }
-
-// request is what the retries of one request have in common.
-func (r *Record) request() request {
-	return request{r.Caller, r.Method, r.TIN, r.RequestID, r.DocDigest}
+// Request is what the retries of one request have in common: records with the same
+// one are of one request, put on record again.
+type Request struct {
+	Log, Caller, Method, TIN, ID string
+	DocDigest                    [sha256.Size]byte
 }
 
-type request struct {
-	caller, method, tin, id string
-	digest                  [sha256.Size]byte
+// Request returns whose request for what the record is of.
+func (r *Record) Request() Request {
+	return Request{Log: r.Log, Caller: r.Caller, Method: r.Method, TIN: r.TIN, ID: r.RequestID, DocDigest: r.DocDigest}
 }
 
 // Query says which signatures are listed.
@@ -113,7 +111,7 @@ func (c *Client) Receipt(ctx context.Context, server string, index uint64) ([]by
 
 // Signatures lists what is on record, in the order of the log: this client's own
 // signatures, and of a taxpayer whose signatures the policy lets it read
-// everybody's. The retries of a request are records of their own ([Record.Again]).
+// everybody's. The retries of a request are records of their own ([Record.Request]).
 // Where signers have logs of their own, one follows the other; one that cannot be
 // read yields its error in its records' place, an [*Error] or one that wraps it.
 func (c *Client) Signatures(ctx context.Context, q Query) iter.Seq2[Record, error] {

@@ -24,7 +24,11 @@ func run(ctx context.Context, args []string, streams command.Streams) int {
 		About: `roamsign signs and verifies MyInvois documents. It holds no key: signatures come
 from a roamsignd, to which it sends nothing but hashes. Where that is, and who
 calls, stands in the configuration: --config FILE, else ` + defaultConfig() + `.`,
-		Commands: []command.Command{signCommand(&config), digestCommand(), verifyCommand()},
+		Commands: []command.Command{
+			signCommand(&config), digestCommand(), verifyCommand(),
+			receiptGetCommand(&config), receiptVerifyCommand(),
+			auditListCommand(&config), auditFindCommand(&config), auditCheckCommand(&config),
+		},
 		Global: func(set *flag.FlagSet) {
 			set.StringVar(&config, "config", config, "the client's configuration `FILE` (default: "+defaultConfig()+")")
 		},

@@ -18,6 +18,7 @@ import (
 type signing struct {
 	config        *string
 	tin, out, via string
+	receipts      bool
 	opts          client.Options
 }
 
@@ -36,6 +37,10 @@ supplier, or its buyer if it is self-billed), else, where it names no valid TIN,
 of the configuration's tin. A document that names another taxpayer than --tin is
 refused.
 
+Each line tells the signature's entry in the signer's audit log. With --receipts, the
+proof of that entry is written beside the signed file, as NAME.signed.EXT` + receiptExtension + `;
+receipt get fetches it later.
+
 Each document ends as it would alone: one that cannot be signed is reported and
 leaves nothing behind, and the others go on. Exit status: 0 if all are signed, 1
 if one is not, 2 if the usage or the configuration is wrong or a file cannot be
@@ -51,6 +56,7 @@ generate-invoice | roamsign sign - > invoice.signed.xml`,
 			flags.BoolVar(&s.opts.AllowMismatch, "allow-mismatch", false, "sign although the document names another taxpayer than --tin")
 			flags.StringVar(&s.out, "out", "", "the `DIR` for the signed files, made if it is missing; - for standard output")
 			flags.StringVar(&s.via, "via", "digest", "`HOW`: digest sends hashes only, document has the signer do it all")
+			flags.BoolVar(&s.receipts, "receipts", false, "write the proof that it is on record beside each signed file")
 			documentFlags(flags, &s.opts)
 			return onFiles(s.run)
 		},
@@ -99,6 +105,9 @@ func (s *signing) run(ctx context.Context, streams command.Streams, files []stri
 	if err != nil {
 		return err
 	}
+	if s.receipts && tasks[0].output == standard {
+		return command.Usagef("--receipts goes with signed files, not with standard output")
+	}
 	cfg, err := configuration(*s.config)
 	if err != nil {
 		return err
@@ -119,6 +128,7 @@ func (s *signing) run(ctx context.Context, streams command.Streams, files []stri
 func (s *signing) all(ctx context.Context, streams command.Streams, signer *client.Client, tasks []task) int {
 	to := newReporter(streams, len(tasks))
 	code, done := command.OK, 0
+	var owed []receiptOwed
 	for signed, err := range s.results(ctx, signer, len(tasks), s.documents(ctx, streams, tasks)) {
 		t := tasks[done]
 		done++
@@ -128,6 +138,9 @@ func (s *signing) all(ctx context.Context, streams command.Streams, signer *clie
 		if err == nil {
 			to.signed++
 			to.step()
+			if s.receipts {
+				owed = append(owed, receiptOwed{t, signed.Server, signed.LogIndex})
+			}
 			continue
 		}
 		code = max(code, codeOf(err))
@@ -139,6 +152,34 @@ func (s *signing) all(ctx context.Context, streams command.Streams, signer *clie
 		to.step()
 	}
 	to.finish()
+	return max(code, to.fetch(ctx, signer, owed))
+}
+
+// receiptOwed is a receipt that is to be fetched: one follows its signature, so all
+// are fetched at the end.
+type receiptOwed struct {
+	task   task
+	server string
+	index  uint64
+}
+
+// fetch writes receipts beside the signed documents.
+func (r *reporter) fetch(ctx context.Context, signer *client.Client, owed []receiptOwed) int {
+	code := command.OK
+	for _, o := range owed {
+		receipt, err := signer.Receipt(ctx, o.server, o.index)
+		if err == nil {
+			err = write(r.streams, task{o.task.input, o.task.output + receiptExtension}, receipt)
+		}
+		if err == nil {
+			continue
+		}
+		r.complain(o.task.output, fmt.Errorf("signed, but its receipt (entry %d) was not written: %w", o.index, err))
+		code = max(code, codeOf(err))
+		if why := pointless(ctx, err); why != nil {
+			break
+		}
+	}
 	return code
 }
 
@@ -194,7 +235,7 @@ func (r *reporter) deliver(t task, signed *client.Signed) error {
 	if replaced {
 		note = " (replaced)"
 	}
-	r.line("%s -> %s  for %s%s", t.input, t.output, signed.TIN, note)
+	r.line("%s -> %s  for %s, entry %d%s", t.input, t.output, signed.TIN, signed.LogIndex, note)
 	return nil
 }
 
