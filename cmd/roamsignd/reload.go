@@ -183,6 +183,9 @@ func (r *reloader) takeCredentials() ([]string, error) {
 	if refused := r.server.SetCredentials(next); refused != nil {
 		return nil, errors.Join(err, refused)
 	}
+	if gone := r.credentials.Revoked.Len() - next.Revoked.Len(); gone > 0 {
+		r.log.Warn("the list of revocations is shorter: whom it named may connect again", "file", r.setup.Signer.TLS.Revoked, "gone", gone)
+	}
 	r.credentials = next
 	return nil, err
 }

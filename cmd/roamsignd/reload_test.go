@@ -206,6 +206,20 @@ func TestARevocationIsTakenOverThoughOtherFilesAreFaulty(t *testing.T) {
 	}
 }
 
+// TestRevocationsThatAreGoneAreTold: an empty list is a good one, and what a file
+// that is written slowly looks like, too.
+func TestRevocationsThatAreGoneAreTold(t *testing.T) {
+	d := newLookout(t, func(dir string) { write(t, filepath.Join(dir, devRevoked), "4711\n4712\n") })
+	write(t, d.file(devRevoked), "4712\n4713\n4714\n")
+	d.look()
+	d.look()
+	d.expect("level=INFO|what=tls")
+	write(t, d.file(devRevoked), "")
+	d.look()
+	d.look()
+	d.expect("level=WARN|may connect again|gone=3", "level=INFO|what=tls")
+}
+
 func TestWhatIsNoFileHoldsNothingUp(t *testing.T) {
 	for _, row := range []struct {
 		name  string
