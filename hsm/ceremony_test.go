@@ -47,7 +47,7 @@ func TestCeremonyFromNothingToAKey(t *testing.T) {
 }
 
 func TestGenerateKeyOverwritesNothing(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	for _, change := range []func(*hsm.Config){
 		func(*hsm.Config) {},
 		func(c *hsm.Config) { c.KeyID = "0102" },
@@ -60,7 +60,7 @@ func TestGenerateKeyOverwritesNothing(t *testing.T) {
 	}
 	half := token.Config
 	half.KeyLabel, half.KeyID = "half", "0304" // of a key without a public half, which crypto11 does not see
-	importKey(t, token, newRSA(t), half.KeyLabel, []byte{3, 4})
+	importKey(t, token, newRSA(t, 2048), half.KeyLabel, []byte{3, 4})
 	_, err := hsm.GenerateKey(t.Context(), half, 2048)
 	wantError(t, err, hsm.ErrKeyExists, fault.TokenUnavailable, "half", "0304")
 	public, err := hsm.PublicKey(t.Context(), token.Config)
@@ -70,7 +70,7 @@ func TestGenerateKeyOverwritesNothing(t *testing.T) {
 }
 
 func TestGenerateKeyRefusesWhatItShould(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	fresh := token.Config
 	fresh.KeyLabel, fresh.KeyID = "fresh", "0102"
 	nameless := fresh
@@ -97,7 +97,7 @@ func TestGenerateKeyRefusesWhatItShould(t *testing.T) {
 
 // TestGeneratedKeySignsAndNothingElse asks the token itself for the attributes.
 func TestGeneratedKeySignsAndNothingElse(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	yes, no := []byte{1}, []byte{0}
 	raw(t, token, func(p11 *pkcs11.Ctx, slot uint) {
 		session := loggedIn(t, p11, slot, token)
@@ -142,7 +142,7 @@ func TestGeneratedKeySignsAndNothingElse(t *testing.T) {
 
 // TestForeignJudgeSeesTheKey: what OpenSC's tool says of the key.
 func TestForeignJudgeSeesTheKey(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	tool, err := exec.LookPath("pkcs11-tool")
 	if err != nil {
 		t.Fatal("pkcs11-tool is missing: apt-get install opensc")

@@ -27,7 +27,7 @@ import (
 // bubble's, so that waiting costs nothing and a deadline is one to the nanosecond.
 // That the bubble ends proves that no goroutine is left.
 func TestFaultTable(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	pair := []*softhsmtest.Token{token, softhsmtest.Twin(t, token)}
 	for tokens := 1; tokens <= 2; tokens++ {

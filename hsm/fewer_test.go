@@ -14,7 +14,7 @@ import (
 // TestFewerSessionsThanAskedFor: the pool shrinks to what the token gives, and
 // grows again with it, and no caller notices.
 func TestFewerSessionsThanAskedFor(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 4
 	for _, row := range []struct {
 		name  string
@@ -76,7 +76,7 @@ func (b *bed) shrunk(t *testing.T, want int) {
 // TestNoSessionAtAllIsALoss: a token that has room for nobody but us who hold the
 // login does not serve, says so at once, and comes back.
 func TestNoSessionAtAllIsALoss(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	shim := softhsmtest.NewShim(t, token)
 	synctest.Test(t, func(t *testing.T) {

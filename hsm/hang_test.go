@@ -38,7 +38,7 @@ var hangs = []struct {
 // another one takes over without a caller's noticing, and when the call returns
 // the token serves as before.
 func TestACallThatHangs(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	pair := []*softhsmtest.Token{token, softhsmtest.Twin(t, token)}
 	for _, hang := range hangs {
@@ -207,7 +207,7 @@ func TestNeighbourOfAModuleThatHangs(t *testing.T) {
 // TestAMendThatHangsIsTold: while one caller's login hangs, others who need it
 // are told within a second, and at once from then on.
 func TestAMendThatHangsIsTold(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	for _, function := range []string{"Login", "GetSlotList", "FindObjectsInit"} {
 		t.Run(function, func(t *testing.T) {

@@ -24,10 +24,7 @@ import (
 // softFile makes a .p12 file of a fresh key of LHDN's profile, with openssl.
 func softFile(t *testing.T, bits int, options ...string) (file []byte, key *rsa.PrivateKey) {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, bits)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key = newRSA(t, bits)
 	dir := t.TempDir()
 	cert, private := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if err := errors.Join(ca.WriteCertificates(cert, softhsmtest.Certificate(t, &key.PublicKey)), ca.WriteKey(private, key)); err != nil {
@@ -44,7 +41,7 @@ func export(t *testing.T, cert, private string, options ...string) []byte {
 	return []byte(readFile(t, out))
 }
 
-func openssl(t *testing.T, args ...string) {
+func openssl(t testing.TB, args ...string) {
 	t.Helper()
 	if text, err := exec.CommandContext(t.Context(), "openssl", args...).CombinedOutput(); err != nil {
 		t.Fatalf("openssl %s: %v: %s", strings.Join(args, " "), err, text)
@@ -63,7 +60,7 @@ func parseP12(t *testing.T, file []byte) *hsm.SoftKey {
 // TestASoftKeyMovesIntoTheToken: by both ways, of every size, from files as old
 // and new programs write them; and signs there what it signed outside.
 func TestASoftKeyMovesIntoTheToken(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	for i, row := range []struct {
 		name    string
 		bits    int
@@ -119,7 +116,7 @@ func TestASoftKeyMovesIntoTheToken(t *testing.T) {
 
 // TestAnImportedKeyIsSensitive: what OpenSC's tool says of it.
 func TestAnImportedKeyIsSensitive(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	file, _ := softFile(t, 2048)
 	config := token.Config
 	config.KeyLabel, config.KeyID = "soft", "0707"
@@ -173,7 +170,7 @@ func TestPeersP12FilesAreRead(t *testing.T) {
 	if !filepath.IsAbs(vectors) { // it counts from the repository's root
 		vectors = filepath.Join("..", vectors)
 	}
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	for i, name := range []string{"leaf.p12", "leaf-legacy.p12"} {
 		soft := parseP12(t, []byte(readFile(t, filepath.Join(vectors, "peers", name))))
 		config := token.Config
@@ -212,7 +209,7 @@ func TestWhatIsNoSoftKeyIsRefused(t *testing.T) {
 }
 
 func TestACertificateOfAnotherKeyIsRefused(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	_, other := softFile(t, 2048)
 	err := hsm.ImportCertificate(t.Context(), token.Config, softhsmtest.Certificate(t, &other.PublicKey))
 	wantError(t, err, hsm.ErrKeyMismatch, fault.TokenUnavailable, "the token's is")
@@ -229,7 +226,7 @@ func TestACertificateOfAnotherKeyIsRefused(t *testing.T) {
 
 // TestDeletingTakesTheOneKeyNamed with all that belongs to it, and nothing else.
 func TestDeletingTakesTheOneKeyNamed(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	if err := hsm.ImportCertificate(t.Context(), token.Config, token.Certificate); err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +267,7 @@ func TestDeletingTakesTheOneKeyNamed(t *testing.T) {
 
 // TestTheTokenSignsRequests: a crypto.Signer for SHA-256 and PKCS#1 v1.5 alone.
 func TestTheTokenSignsRequests(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	var kept crypto.Signer
 	err := hsm.WithSigner(t.Context(), token.Config, func(signer crypto.Signer) error {
 		kept = signer
@@ -303,7 +300,7 @@ func TestTheTokenSignsRequests(t *testing.T) {
 // TestEachMechanismBringsTheKeyIn: of every length modulo a block, too, since the
 // one without padding has the key's PKCS#8 form lengthened.
 func TestEachMechanismBringsTheKeyIn(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	lengths := map[int]bool{}
 	for i := range 3 {
 		file, key := softFile(t, 2048)

@@ -25,7 +25,7 @@ func TestTheInventoryNeedsNoPIN(t *testing.T) {
 		t.Errorf("got %+v, want a slot whose token is not made yet", s)
 	}
 
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	if err := os.Remove(token.Config.PINFile); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func TestAModuleThatIsNoneIsRefused(t *testing.T) {
 
 // TestAKeyThatCouldLeaveIsTold: each promise that a token does not keep.
 func TestAKeyThatCouldLeaveIsTold(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	keys, err := hsm.Keys(t.Context(), token.Config)
 	if err != nil || len(keys) != 1 || len(keys[0].Faults()) > 0 || !keys[0].BornInside() {
 		t.Fatalf("got %+v (%v), want a good key", keys, err)

@@ -12,7 +12,7 @@ import (
 )
 
 func TestWaitingForASessionEndsWithTheContext(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 1
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -44,7 +44,7 @@ func TestWaitingForASessionEndsWithTheContext(t *testing.T) {
 }
 
 func TestCallerWhoHasLeftAlreadyCostsNothing(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	f, open := faultyToken(t, token)
 	f.set("Sign", nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -62,7 +62,7 @@ func TestCallerWhoHasLeftAlreadyCostsNothing(t *testing.T) {
 // TestHungCallCostsOneSession: the caller leaves at its deadline, the others go
 // on, the call is counted, and its session is replaced when it comes back.
 func TestHungCallCostsOneSession(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -102,7 +102,7 @@ func leaves(t *testing.T, open *hsm.Token) {
 }
 
 func TestTokenWhoseSessionsAllHangIsNotReady(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -123,7 +123,7 @@ func TestTokenWhoseSessionsAllHangIsNotReady(t *testing.T) {
 // TestHungTendingStopsOnlyWhoNeedsIt: a session that cannot be replaced, because
 // C_OpenSession hangs, leaves the others alone.
 func TestHungTendingStopsOnlyWhoNeedsIt(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -145,7 +145,7 @@ func TestHungTendingStopsOnlyWhoNeedsIt(t *testing.T) {
 }
 
 func TestCloseIsBoundedAndLeavesARunningCallAlone(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -173,7 +173,7 @@ func TestCloseIsBoundedAndLeavesARunningCallAlone(t *testing.T) {
 }
 
 func TestCloseLetsCallsInFlightFinish(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 1
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -199,7 +199,7 @@ func TestCloseLetsCallsInFlightFinish(t *testing.T) {
 // TestOpenGivesUpWithItsContext: and what it began is undone when the library
 // lets go, so that the module can be opened again.
 func TestOpenGivesUpWithItsContext(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	for _, function := range []string{"Initialize", "GetTokenInfo", "OpenSession", "Login", "Sign"} {
 		t.Run(function, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestOpenGivesUpWithItsContext(t *testing.T) {
 // TestCallersMayLeaveAtAnyMoment: each gets a right signature or is told that it
 // left, and the sessions are whole afterwards.
 func TestCallersMayLeaveAtAnyMoment(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 3
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)

@@ -17,7 +17,7 @@ import (
 // before or after that call did its work, the request is signed, the token is
 // ready, and no session is left behind (the faulty module looks for that).
 func TestOneLossCostsNoCallerAnything(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	losses := []struct {
 		name   string
@@ -73,7 +73,7 @@ func wantWhole(t *testing.T, f *faulty, open *hsm.Token, token *softhsmtest.Toke
 }
 
 func TestLostSessionsAndLoginComeBack(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 3
 	for name, lose := range map[string]func(*faulty){
 		"all sessions closed": (*faulty).loseSessions,
@@ -96,7 +96,7 @@ func TestLostSessionsAndLoginComeBack(t *testing.T) {
 }
 
 func TestPanicInTheWrapperIsAnError(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 1
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -117,7 +117,7 @@ func TestPanicInTheWrapperIsAnError(t *testing.T) {
 }
 
 func TestSignatureOfAnotherLengthIsRefused(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 1
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -147,7 +147,7 @@ func TestSignatureOfAnotherLengthIsRefused(t *testing.T) {
 // TestLossesUnderLoad: all sessions are closed behind everybody's back again and
 // again, in the midst of other requests, and no caller sees it.
 func TestLossesUnderLoad(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 3
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -171,7 +171,7 @@ func TestLossesUnderLoad(t *testing.T) {
 
 // TestWhatCannotHelpIsNotRepeated: the answer would be the same.
 func TestWhatCannotHelpIsNotRepeated(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 1
 	for _, row := range []struct {
 		name  string
@@ -206,7 +206,7 @@ func TestWhatCannotHelpIsNotRepeated(t *testing.T) {
 // TestWrongPINIsNotTriedTwiceWhileServing: not by the next request, and not by
 // the probes either.
 func TestWrongPINIsNotTriedTwiceWhileServing(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
 		if err := os.WriteFile(token.Config.PINFile, []byte("wrong"), 0o600); err != nil {

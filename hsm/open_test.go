@@ -16,7 +16,7 @@ import (
 // TestOpenSaysWhatIsWrong: one clear line, and nothing stays open: the right
 // configuration works afterwards.
 func TestOpenSaysWhatIsWrong(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	tokenSerial := serial(t, token)
 	path := func(name string) string { return filepath.Join(token.Dir, name) }
 	write := func(name, text string, mode fs.FileMode) string {
@@ -71,7 +71,7 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 func conf(path string) map[string]string { return map[string]string{"SOFTHSM2_CONF": path} }
 
 func TestTokenIsFoundBySerialAndThroughALink(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.TokenSerial, token.Config.TokenLabel = serial(t, token), ""
 	t.Chdir(token.Dir)
 	token.Config.Module = filepath.Base(token.Config.Module) // which dlopen would look for elsewhere
@@ -96,7 +96,7 @@ func TestTokenIsFoundBySerialAndThroughALink(t *testing.T) {
 }
 
 func TestTwoTokensOfOneModule(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	twin := *token
 	twin.Config.TokenLabel = "twin"
 	initialise(t, &twin)
@@ -121,7 +121,7 @@ func TestTwoTokensOfOneModule(t *testing.T) {
 }
 
 func TestAmbiguousLabelListsSerials(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	first := serial(t, token)
 	var second string
 	raw(t, token, func(p11 *pkcs11.Ctx, _ uint) {
@@ -150,8 +150,8 @@ func TestAmbiguousLabelListsSerials(t *testing.T) {
 }
 
 func TestAmbiguousKeyListsKeys(t *testing.T) {
-	token := softhsmtest.New(t)
-	importKey(t, token, newRSA(t), token.Config.KeyLabel, []byte{0xAB})
+	token := softhsmtest.Shared(t)
+	importKey(t, token, newRSA(t, 2048), token.Config.KeyLabel, []byte{0xAB})
 	config := token.Config
 	config.KeyID = ""
 	_, err := hsm.Open(t.Context(), config, token.Certificate)
@@ -159,8 +159,8 @@ func TestAmbiguousKeyListsKeys(t *testing.T) {
 }
 
 func TestKeyOfAnotherCertificateIsRefused(t *testing.T) {
-	token := softhsmtest.New(t)
-	other := softhsmtest.Certificate(t, &newRSA(t).PublicKey)
+	token := softhsmtest.Shared(t)
+	other := softhsmtest.Certificate(t, &newRSA(t, 2048).PublicKey)
 	_, err := hsm.Open(t.Context(), token.Config, other)
 	wantError(t, err, hsm.ErrKeyMismatch, fault.TokenUnavailable, "another modulus")
 	_, err = hsm.Open(t.Context(), token.Config, nil)
@@ -172,8 +172,8 @@ func TestKeyOfAnotherCertificateIsRefused(t *testing.T) {
 // TestKeyThatOnlyClaimsTheModulusIsRefused: the modulus says that it is the
 // certificate's key, its private half is another's. The probe tells.
 func TestKeyThatOnlyClaimsTheModulusIsRefused(t *testing.T) {
-	token := softhsmtest.New(t)
-	liar := newRSA(t)
+	token := softhsmtest.Shared(t)
+	liar := newRSA(t, 2048)
 	liar.N = token.Public.N
 	importKey(t, token, liar, "liar", []byte{1})
 	token.Config.KeyLabel, token.Config.KeyID = "liar", ""
@@ -182,7 +182,7 @@ func TestKeyThatOnlyClaimsTheModulusIsRefused(t *testing.T) {
 }
 
 func TestTokenWithoutAnExponentToShowIsProvenByTheProbe(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	f := newFaulty(t, map[string]mishap{"GetAttributeValue": func(n int, do func() error) error {
 		if n == 2 {
 			return pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID)
@@ -199,7 +199,7 @@ func TestTokenWithoutAnExponentToShowIsProvenByTheProbe(t *testing.T) {
 // TestOpenTellsWhatTheModuleSaid and leaves nothing behind, which the faulty
 // module looks for.
 func TestOpenTellsWhatTheModuleSaid(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	for _, row := range []struct {
 		function string
@@ -231,7 +231,7 @@ func TestOpenTellsWhatTheModuleSaid(t *testing.T) {
 }
 
 func TestSlotsThatErrArePassedOver(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	twin := *token
 	twin.Config.TokenLabel = "twin" // in the second slot, before the free one
 	initialise(t, &twin)
@@ -246,7 +246,7 @@ func TestSlotsThatErrArePassedOver(t *testing.T) {
 }
 
 func TestOpenWantsNoMoreSessionsThanTheTokenAllows(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	for _, row := range []struct {
 		limit uint
 		want  int // 0: refused

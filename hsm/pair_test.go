@@ -42,7 +42,7 @@ func (j *journal) String() string {
 
 func newPair(t *testing.T) *pair {
 	t.Helper()
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	return &pair{tokens: [2]*softhsmtest.Token{token, softhsmtest.Twin(t, token)}}
 }

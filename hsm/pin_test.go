@@ -22,7 +22,7 @@ import (
 // TestPINIsTriedAtMostOnce: the token's flags are read first, a wrong PIN is
 // tried once, and the error says what the flags tell then.
 func TestPINIsTriedAtMostOnce(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.PINFile = filepath.Join(token.Dir, "wrong")
 	if err := os.WriteFile(token.Config.PINFile, []byte("geheim"), 0o600); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestPINIsTriedAtMostOnce(t *testing.T) {
 }
 
 func TestPINFileIsReadAnewAtEachLogin(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
 		right, err := os.ReadFile(token.Config.PINFile)

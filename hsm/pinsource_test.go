@@ -14,7 +14,7 @@ import (
 // TestPINComesFromASystemdCredential: systemd shows the access list that lets a
 // service read its credential as read permission of the group.
 func TestPINComesFromASystemdCredential(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	folder := t.TempDir()
 	pin := filepath.Join(folder, "pin")
 	if err := os.WriteFile(pin, []byte(readFile(t, token.Config.PINFile)), 0o600); err != nil {
@@ -51,7 +51,7 @@ func TestPINComesFromASystemdCredential(t *testing.T) {
 
 // TestATypedPINTakesTheFilesPlace: the whole ceremony works without a PIN file.
 func TestATypedPINTakesTheFilesPlace(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	typed := token.Config
 	typed.PINFile = ""
 	pin, err := hsm.ReadPIN(token.Config.PINFile)

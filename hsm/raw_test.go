@@ -1,9 +1,12 @@
 package hsm_test
 
 import (
-	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -71,13 +74,17 @@ func initialise(t *testing.T, token *softhsmtest.Token) {
 	}
 }
 
-func newRSA(t testing.TB) *rsa.PrivateKey {
+// newRSA has openssl make a key: the race detector slows our own search for primes.
+func newRSA(t testing.TB, bits int) *rsa.PrivateKey {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	file := filepath.Join(t.TempDir(), "key.pem")
+	openssl(t, "genpkey", "-algorithm", "RSA", "-pkeyopt", fmt.Sprintf("rsa_keygen_bits:%d", bits), "-out", file)
+	block, _ := pem.Decode([]byte(readFile(t, file)))
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return key.(*rsa.PrivateKey)
 }
 
 // importKey puts a private key into the token, as no code of this package does.

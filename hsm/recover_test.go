@@ -17,7 +17,7 @@ import (
 // time to retry after, and within a second of its return it is ready without a
 // request, whatever it says and whatever it wants.
 func TestDeviceAwayAndBack(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	for _, row := range []struct {
 		name  string
@@ -72,7 +72,7 @@ func failAtOnce(t *testing.T, open *hsm.Token, rv uint) {
 // TestModuleThatCannotBeInitialisedIsTriedAgain: C_Initialize fails for as long
 // as the device is away.
 func TestModuleThatCannotBeInitialisedIsTriedAgain(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -98,7 +98,7 @@ func TestModuleThatCannotBeInitialisedIsTriedAgain(t *testing.T) {
 // TestModuleIsNotFinalisedUnderAHungCall, which would crash the process: the
 // token stays away, and says that it hangs, until the call returns.
 func TestModuleIsNotFinalisedUnderAHungCall(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -168,9 +168,9 @@ func TestNeighboursSurviveTheModulesRestart(t *testing.T) {
 // twins makes two tokens with the same key in one module.
 func twins(t *testing.T) (_, _ *softhsmtest.Token) {
 	t.Helper()
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
-	key := newRSA(t)
+	key := newRSA(t, 2048)
 	twin := *token
 	twin.Config.TokenLabel = "twin"
 	initialise(t, &twin)
@@ -185,7 +185,7 @@ func twins(t *testing.T) (_, _ *softhsmtest.Token) {
 // TestIdleTokenIsLookedAfter: its session and login are asked after, and what is
 // lost is mended before a request comes.
 func TestIdleTokenIsLookedAfter(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	for name, row := range map[string]struct {
 		lose  func(*faulty)
@@ -220,7 +220,7 @@ func TestIdleTokenIsLookedAfter(t *testing.T) {
 
 // TestOneLookIsInTheLibrary: when it hangs no other follows, and requests go on.
 func TestOneLookIsInTheLibrary(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 2
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
@@ -240,7 +240,7 @@ func TestOneLookIsInTheLibrary(t *testing.T) {
 // TestWrongPINWhileReconnectingIsTheEnd: of this token, in this process. It is
 // tried once, whatever else comes back.
 func TestWrongPINWhileReconnectingIsTheEnd(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
 		f.takesAway(pkcs11.CKR_DEVICE_ERROR)
@@ -261,7 +261,7 @@ func TestWrongPINWhileReconnectingIsTheEnd(t *testing.T) {
 
 // TestClosingWhileReconnecting neither waits nor leaves anything.
 func TestClosingWhileReconnecting(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	synctest.Test(t, func(t *testing.T) {
 		f, open := faultyToken(t, token)
 		f.takesAway(pkcs11.CKR_DEVICE_ERROR)
@@ -281,7 +281,7 @@ func TestClosingWhileReconnecting(t *testing.T) {
 // TestEnvironmentIsSetBeforeLoading: p11-kit's client reads where its server is
 // as soon as it is loaded.
 func TestEnvironmentIsSetBeforeLoading(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	const variable = "SOFTHSM2_CONF"
 	t.Setenv(variable, "")
 	open, err := hsm.OpenThrough(t.Context(), token.Config, token.Certificate, func(p11 hsm.Cryptoki) hsm.Cryptoki {

@@ -61,7 +61,7 @@ func TestSignaturesVerifyForEveryKeySize(t *testing.T) {
 // TestContract runs over a module as it is and over the faulty one without
 // faults, so that what the latter shows holds for the former.
 func TestContract(t *testing.T) {
-	token := softhsmtest.New(t)
+	token := softhsmtest.Shared(t)
 	token.Config.Sessions = 3
 	for name, open := range map[string]func(*testing.T) (*hsm.Token, error){
 		"SoftHSM": func(t *testing.T) (*hsm.Token, error) { return hsm.Open(t.Context(), token.Config, token.Certificate) },
@@ -70,7 +70,7 @@ func TestContract(t *testing.T) {
 		},
 	} {
 		for claim, holds := range map[string]func(*testing.T, *hsm.Token){
-			"many sign at once": func(t *testing.T, open *hsm.Token) { signAtOnce(t, open, token.Public, 64, 20) },
+			"many sign at once": func(t *testing.T, open *hsm.Token) { signAtOnce(t, open, token.Public, 64, 4) },
 			"the same digest gives the same signature": func(t *testing.T, open *hsm.Token) {
 				digest := randomDigest()
 				one, err1 := open.SignDigest(t.Context(), digest)
