@@ -25,12 +25,13 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 	}
 	rules := s.policy.Load()
 	all := make([]item, len(items))
-	abreast := s.sessions + 1 // keeps every session busy: one is verifying while the others sign
+	signing := make(lane, s.sessions+1) // keeps every session busy: one is verifying while the others sign
+	abreast := cap(signing) + maxRecording
 	for i, in := range items {
 		all[i] = s.decideItem(rules, call.caller, in)
 		abreast = min(abreast, atOnce(all[i].grant))
 	}
-	fan(len(items), abreast, func(i int) { s.signItem(ctx, &all[i]) })
+	fan(len(items), abreast, func(i int) { s.signItem(ctx, &all[i], signing) })
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
 	for i := range all {
 		results[i] = all[i].result()
@@ -39,12 +40,29 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 	return &roamsignv1.SignDigestsResponse{Results: results}, nil
 }
 
+// maxRecording is how many of a batch's signatures wait for their entries to be on
+// record while others are made.
+const maxRecording = 256
+
+// lane bounds how many of a batch's items are being signed at a time. A nil lane
+// bounds nothing.
+type lane chan struct{}
+
+// signIn signs within a lane. What waits for the record has left it.
+func (s *Server) signIn(ctx context.Context, work admitted, of subject, own lane) (pending, error) {
+	if own != nil {
+		own <- struct{}{} // whoever is in it obeys the same context
+		defer func() { <-own }()
+	}
+	return s.sign(ctx, work, of)
+}
+
 // item is one item of a batch on its way. Its error stays its own, as do its
 // panics.
 type item struct {
 	order    digestOrder
 	grant    policy.Grant
-	released signature
+	released released
 	err      error
 }
 
@@ -58,10 +76,10 @@ func (s *Server) decideItem(rules *policy.Policy, caller policy.Caller, in *roam
 }
 
 // signItem has an item signed if it may be. It takes its turn like a single one.
-func (s *Server) signItem(ctx context.Context, i *item) {
+func (s *Server) signItem(ctx context.Context, i *item, own lane) {
 	defer recovered(&i.err)
 	if i.err == nil {
-		i.released, i.err = s.signDigest(ctx, i.grant, i.order)
+		i.released, i.err = s.signDigest(ctx, i.grant, i.order, own)
 	}
 }
 
@@ -95,7 +113,10 @@ func (i *item) result() *roamsignv1.SignDigestsResult {
 	if i.err != nil {
 		return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Error{Error: refuse(i.err, i.order.id).item()}}
 	}
-	return &roamsignv1.SignDigestsResult{Outcome: &roamsignv1.SignDigestsResult_Signature{Signature: i.released}}
+	return &roamsignv1.SignDigestsResult{
+		Outcome:  &roamsignv1.SignDigestsResult_Signature{Signature: i.released.signature},
+		LogIndex: i.released.index,
+	}
 }
 
 // maxNamed is how many taxpayers a batch's line in the log names.

@@ -95,17 +95,17 @@ func TestAPanicAnywhereInAnItemIsItsError(t *testing.T) {
 	s := &Server{clock: func() time.Time { panic("no time") }}
 	good := &roamsignv1.SignDigestRequest{Tin: ownTIN, DocumentDigest: digestOf(1), CertificateSha256: digestOf(2), RequestId: "request-1"}
 	decided := s.decideItem(nil, erp, good)
-	if kindOf(decided.err) != fault.Internal || decided.released != nil {
-		t.Errorf("deciding: got %x, %v, want INTERNAL", decided.released, decided.err)
+	if kindOf(decided.err) != fault.Internal || decided.released.signature != nil {
+		t.Errorf("deciding: got %x, %v, want INTERNAL", decided.released.signature, decided.err)
 	}
 	allowed, err := policy.Parse([]byte(rules))
 	must(t, err)
 	granted, err := allowed.Decide(erp, policy.SignDigests, ownTIN, [32]byte{1}, time.Now())
 	must(t, err)
 	signed := item{grant: granted}
-	s.signItem(t.Context(), &signed)
-	if kindOf(signed.err) != fault.Internal || signed.released != nil {
-		t.Errorf("signing: got %x, %v, want INTERNAL", signed.released, signed.err)
+	s.signItem(t.Context(), &signed, nil)
+	if kindOf(signed.err) != fault.Internal || signed.released.signature != nil {
+		t.Errorf("signing: got %x, %v, want INTERNAL", signed.released.signature, signed.err)
 	}
 }
 

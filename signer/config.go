@@ -4,14 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // Config is the part of the configuration file that is the signer's own.
 type Config struct {
+	// Instance names this signer in the record of what was signed, in up to 255
+	// bytes. Left out: the machine's name.
+	Instance string `yaml:"instance"`
 	// Listen is the address to listen on, HOST:PORT with an IP address or a
 	// name. Needed.
 	Listen string `yaml:"listen"`
@@ -98,6 +104,9 @@ func (c Config) Validate() error {
 	if err := checkListen(c.Listen); err != nil {
 		fault("listen", "%v", err)
 	}
+	if n := len(c.Instance); n > 255 || strings.IndexFunc(c.Instance, func(r rune) bool { return !unicode.IsPrint(r) }) >= 0 {
+		fault("instance", "must be at most 255 bytes of printable characters")
+	}
 	for _, file := range []struct{ key, path, what string }{
 		{"tls.certificate", c.TLS.Certificate, "the server certificate"},
 		{"tls.key", c.TLS.Key, "the server certificate's key"},
@@ -160,6 +169,9 @@ func (c Config) Under(folder string) Config {
 }
 
 func (c Config) withDefaults() Config {
+	if c.Instance == "" {
+		c.Instance, _ = os.Hostname() // New refuses none
+	}
 	l := &c.Limits
 	for _, number := range []struct {
 		value    *int

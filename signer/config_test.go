@@ -62,6 +62,7 @@ func TestAddressesToListenOn(t *testing.T) {
 
 func TestAConfigurationIsReadFromYAML(t *testing.T) {
 	const text = `
+instance: signer-1
 listen: 127.0.0.1:7443
 tls: {certificate: server.pem, key: /etc/roamsign/server.key, client_ca: ca.pem, revoked: revoked, crl: crl.pem}
 state: state
@@ -73,7 +74,7 @@ limits: {queue: 10, request: 30s}
 	must(t, decoder.Decode(&got))
 	must(t, got.Validate())
 	want := Config{
-		Listen: "127.0.0.1:7443",
+		Instance: "signer-1", Listen: "127.0.0.1:7443",
 		TLS:    TLS{Certificate: "/etc/roamsign/server.pem", Key: "/etc/roamsign/server.key", ClientCA: "/etc/roamsign/ca.pem", Revoked: "/etc/roamsign/revoked", CRL: "/etc/roamsign/crl.pem"},
 		State:  "/etc/roamsign/state",
 		Limits: Limits{Queue: 10, QueuePerCaller: 1000, Streams: 256, Requests: 4096, Connections: 1000, Request: 30 * time.Second, Drain: 10 * time.Second},

@@ -86,18 +86,35 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 	if err := checkIssued(grant, draft.Facts()); err != nil {
 		return nil, err
 	}
-	digest := draft.DocDigest()
-	released, err := s.sign(ctx, work, digest)
+	of := subjectOf(draft)
+	made, err := s.sign(ctx, work, of)
 	if err != nil {
 		return nil, err
 	}
-	signed, err := draft.Complete(released)
+	done, err := made.release(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := draft.Complete(done.signature)
 	if err != nil {
 		return nil, fmt.Errorf("completing the document: %w", err)
 	}
 	return &roamsignv1.SignDocumentResponse{
-		Document: signed, DocumentDigest: digest[:], Warnings: draft.Warnings(),
+		Document: signed, DocumentDigest: of.digest[:], Warnings: draft.Warnings(), LogIndex: done.index,
 	}, nil
+}
+
+// maxNumber is how much of a document's number goes on record, in bytes.
+const maxNumber = 190
+
+// subjectOf is a document whose taxpayer was checked.
+func subjectOf(draft *xades.Draft) subject {
+	return subject{
+		digest:     draft.DocDigest(),
+		properties: draft.PropsDigest(),
+		number:     clip(draft.Facts().Number, maxNumber),
+		checked:    true,
+	}
 }
 
 // documentFault tells what is the document's fault from what is the service's.

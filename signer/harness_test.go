@@ -91,6 +91,7 @@ type rig struct {
 	t         testing.TB
 	server    *Server
 	key       *fakeKey
+	record    *fakeRecord
 	material  *material
 	authority *ca.Authority
 	tlsCA     tls.Certificate // the authority as a key pair, to issue what it would not
@@ -120,7 +121,7 @@ func start(t testing.TB, how setting) *rig {
 	if how.sessions == 0 {
 		how.sessions = 4
 	}
-	r := &rig{t: t, material: m, journal: &journal{changed: make(chan struct{})}, key: newFakeKey(t, m, how.sessions)}
+	r := &rig{t: t, material: m, journal: &journal{changed: make(chan struct{})}, key: newFakeKey(t, m, how.sessions), record: newFakeRecord(t)}
 	r.authority, r.tlsCA = newAuthority(t)
 	own, err := r.authority.Server([]string{"localhost", "127.0.0.1"}, lasting(30))
 	must(t, err)
@@ -130,10 +131,10 @@ func start(t testing.TB, how setting) *rig {
 	pool.AddCert(r.authority.Certificate())
 	r.server, err = New(Parts{
 		Config: Config{
-			Listen: "127.0.0.1:0", TLS: TLS{Certificate: "server.pem", Key: "server.key", ClientCA: "ca.pem"}, Limits: how.limits, State: how.state,
+			Instance: instance, Listen: "127.0.0.1:0", TLS: TLS{Certificate: "server.pem", Key: "server.key", ClientCA: "ca.pem"}, Limits: how.limits, State: how.state,
 		},
 		Credentials: Credentials{Certificate: pairOf(own.Key, own.Certificate), ClientCAs: pool},
-		Policy:      allowed, Key: r.key, Sessions: how.sessions,
+		Policy:      allowed, Key: r.key, Sessions: how.sessions, Record: r.record,
 		Certificate: m.leaf, Chain: []*x509.Certificate{m.root},
 		Log: slog.New(cmp.Or[slog.Handler](how.log, slog.NewJSONHandler(r.journal, nil))), Clock: r.now,
 	})
@@ -154,6 +155,7 @@ func (r *rig) serve() {
 		cancel()
 		err := <-ended
 		r.key.close()
+		r.record.close()
 		return err
 	})
 	r.t.Cleanup(func() {

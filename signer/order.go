@@ -42,8 +42,8 @@ func parseDigest(field string, value []byte) ([32]byte, error) {
 type digestOrder struct {
 	id          requestID
 	tin         policy.TIN
-	digest      [32]byte
 	certificate [32]byte
+	subject     subject
 }
 
 // parseDigestOrder reads a request. The order carries what could be read even
@@ -55,18 +55,22 @@ func parseDigestOrder(in *roamsignv1.SignDigestRequest) (o digestOrder, err erro
 	if o.tin, err = parseTIN(in.GetTin()); err != nil {
 		return o, err
 	}
-	if o.digest, err = parseDigest("document_digest", in.GetDocumentDigest()); err != nil {
+	if o.subject.digest, err = parseDigest("document_digest", in.GetDocumentDigest()); err != nil {
 		return o, err
+	}
+	if o.subject.digest == [32]byte{} {
+		return o, fault.New(fault.InvalidRequest, "document_digest is all zeros, which no document has")
 	}
 	if o.certificate, err = parseDigest("certificate_sha256", in.GetCertificateSha256()); err != nil {
 		return o, err
 	}
 	if given := in.GetSignedPropertiesDigest(); len(given) > 0 {
-		if _, err = parseDigest("signed_properties_digest", given); err != nil {
+		if o.subject.properties, err = parseDigest("signed_properties_digest", given); err != nil {
 			return o, err
 		}
 	}
-	return o, checkNumber(in.GetDocumentNumber())
+	o.subject.number = in.GetDocumentNumber()
+	return o, checkNumber(o.subject.number)
 }
 
 // checkNumber checks a document's number, which is for the record only.

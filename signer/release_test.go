@@ -149,13 +149,16 @@ func TestAPanicOfTheKeyIsAFailedSignature(t *testing.T) {
 
 func TestNothingIsSignedWithoutAGrant(t *testing.T) {
 	r := start(t, setting{})
-	if released, err := r.server.sign(t.Context(), admitted{}, [32]byte{}); kindOf(err) != fault.NotAllowed || released != nil {
-		t.Errorf("got %x, %v, want NOT_ALLOWED", released, err)
+	if made, err := r.server.sign(t.Context(), admitted{}, subject{}); kindOf(err) != fault.NotAllowed || made.signature != nil {
+		t.Errorf("got %x, %v, want NOT_ALLOWED", made.signature, err)
 	}
 	if _, err := r.server.admit(t.Context(), policy.Grant{}, "id", [32]byte{}); kindOf(err) != fault.NotAllowed {
 		t.Errorf("admitting: got %v, want NOT_ALLOWED", err)
 	}
 	if n := r.key.used(); n != 0 {
 		t.Errorf("the key was used %d times, want never", n)
+	}
+	if entries := r.record.all(); len(entries) != 0 {
+		t.Errorf("the record has %d entries, want none", len(entries))
 	}
 }

@@ -36,15 +36,15 @@ const (
 	handshake = 10 * time.Second
 	// cutOff is how long requests may take to notice that they were cut off.
 	cutOff = 5 * time.Second
-	// polling is how often the key is asked whether it can sign. Health is to
-	// follow within a second.
+	// polling is how often the key is asked whether it can sign, and the record
+	// whether it can be written. Health is to follow within a second.
 	polling = 250 * time.Millisecond
 )
 
 // Serve answers on the listener, and closes it, until ctx ends. Then requests in
 // flight have the configuration's drain time before they are cut off. Once it
-// has returned nothing uses the key any more, unless the error says that
-// requests outlived being cut off. A server serves once.
+// has returned nothing uses the key or the record any more, unless the error says
+// what outlived being cut off. A server serves once.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	endState, err := s.keepState()
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	}
 	cancel()
 	state.Shutdown()
-	failed = errors.Join(failed, s.drain(server))
+	failed = errors.Join(failed, s.drain(server), s.recorder.finish(cutOff))
 	owned.Wait()
 	return errors.Join(failed, endState())
 }
@@ -144,11 +144,12 @@ func (s *Server) watch(ctx context.Context, state *health.Server, serving bool) 
 	}
 }
 
-// report asks the key and tells the health service. A change is logged.
+// report asks the key and the record, and tells the health service. A change of
+// the key's is logged; the record speaks for itself.
 func (s *Server) report(state *health.Server, before bool) bool {
 	err := s.key.Ready()
 	status := healthv1.HealthCheckResponse_SERVING
-	if err != nil {
+	if err != nil || s.recorder.record.Ready() != nil {
 		status = healthv1.HealthCheckResponse_NOT_SERVING
 	}
 	s.serving.Store(status == healthv1.HealthCheckResponse_SERVING)

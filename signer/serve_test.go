@@ -213,7 +213,7 @@ func TestManyCallersAtOnce(t *testing.T) {
 func TestAServerWithPartsMissingIsNotMade(t *testing.T) {
 	r := start(t, setting{})
 	whole := Parts{
-		Config: r.server.config, Credentials: *r.server.credentials.Load(), Key: r.key, Sessions: 1,
+		Config: r.server.config, Credentials: *r.server.credentials.Load(), Key: r.key, Sessions: 1, Record: r.record,
 		Certificate: r.material.leaf, Log: r.server.log,
 	}
 	if _, err := New(whole); err != nil {
@@ -221,6 +221,7 @@ func TestAServerWithPartsMissingIsNotMade(t *testing.T) {
 	}
 	for name, change := range map[string]func(*Parts){
 		"no configuration":       func(p *Parts) { p.Config = Config{} },
+		"no record":              func(p *Parts) { p.Record = nil },
 		"no server certificate":  func(p *Parts) { p.Credentials.Certificate.Certificate = nil },
 		"no client authority":    func(p *Parts) { p.Credentials.ClientCAs = nil },
 		"no key":                 func(p *Parts) { p.Key = nil },

@@ -36,27 +36,33 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 	if err != nil {
 		return nil, err
 	}
-	released, err := s.signDigest(ctx, grant, order)
+	done, err := s.signDigest(ctx, grant, order, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &roamsignv1.SignDigestResponse{Signature: released}, nil
+	return &roamsignv1.SignDigestResponse{Signature: done.signature, LogIndex: done.index}, nil
 }
 
-// signDigest has a granted order signed.
-func (s *Server) signDigest(ctx context.Context, grant policy.Grant, order digestOrder) (released signature, err error) {
-	work, err := s.admit(ctx, grant, order.id, order.digest)
+// signDigest has a granted order signed, in its lane.
+func (s *Server) signDigest(ctx context.Context, grant policy.Grant, order digestOrder, own lane) (done released, err error) {
+	work, err := s.admit(ctx, grant, order.id, order.subject.digest)
 	if err != nil {
-		return nil, err
+		return released{}, err
 	}
-	defer func() { s.settle(work, released != nil, err) }()
-	return s.sign(ctx, work, order.digest)
+	defer func() { s.settle(work, done.signature != nil, err) }()
+	made, err := s.signIn(ctx, work, order.subject, own)
+	if err != nil {
+		return released{}, err
+	}
+	return made.release(ctx)
 }
 
 // admitted is work that may be done: only [Server.admit] makes it, and who has
 // it settles it.
 type admitted struct {
 	grant  policy.Grant
+	id     requestID
+	at     time.Time
 	charge *charge
 }
 
@@ -75,7 +81,7 @@ func (s *Server) admit(ctx context.Context, grant policy.Grant, id requestID, di
 	if err != nil {
 		return admitted{}, err
 	}
-	return admitted{grant: grant, charge: charge}, nil
+	return admitted{grant: grant, id: id, at: now, charge: charge}, nil
 }
 
 // settle ends work that was admitted, by what became of it.
@@ -83,31 +89,52 @@ func (s *Server) settle(work admitted, released bool, err error) {
 	s.admission.settle(work.charge, released, err, s.clock())
 }
 
-// sign is the only way to a signature: granted and admitted, signed in its turn,
-// verified, released.
-func (s *Server) sign(ctx context.Context, work admitted, digest [32]byte) (signature, error) {
-	grant := work.grant
-	if !grant.Valid() {
-		return nil, fault.New(fault.NotAllowed, "signing what was not admitted")
+// sign is the only way to a signature: granted and admitted, signed in its turn
+// while it is put on record, verified. [pending.release] ends it.
+//
+// Where the key fails, nobody waits for the record: the entry stands there for a
+// signature that was never released, if it came so far.
+func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, error) {
+	if !work.grant.Valid() {
+		return pending{}, fault.New(fault.NotAllowed, "signing what was not admitted")
 	}
-	released, wrong := s.obtain(ctx, grant, digest)
-	if fault.Of(wrong) != fault.SignatureWrong {
-		return released, wrong
+	turn, err := s.turn(ctx, work.grant)
+	if err != nil {
+		return pending{}, err
 	}
-	// Another part of the key may do better. If not, the first error is the truer one.
-	if released, err := s.obtain(ctx, grant, digest); err == nil {
-		return released, nil
+	entry := s.recorder.begin(ctx, s.recorder.entry(work, of))
+	verified, err := s.obtain(ctx, of.digest, turn)
+	if fault.Of(err) == fault.SignatureWrong {
+		verified, err = s.again(ctx, work.grant, of.digest, err)
 	}
-	return nil, wrong
+	if err != nil {
+		return pending{}, err
+	}
+	return pending{signature: verified, entry: entry}, nil
 }
 
-// obtain has a digest signed in its caller's turn, and verifies what the key
-// gave.
-func (s *Server) obtain(ctx context.Context, grant policy.Grant, digest [32]byte) (signature, error) {
-	turn, err := s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
+// again tries once more after a wrong signature: another part of the key may do
+// better. If not, the first error is the truer one.
+func (s *Server) again(ctx context.Context, grant policy.Grant, digest [32]byte, wrong error) (signature, error) {
+	turn, err := s.turn(ctx, grant)
 	if err != nil {
-		return nil, err
+		return nil, wrong
 	}
+	verified, err := s.obtain(ctx, digest, turn)
+	if err != nil {
+		return nil, wrong
+	}
+	return verified, nil
+}
+
+// turn waits for the caller's turn.
+func (s *Server) turn(ctx context.Context, grant policy.Grant) (turn, error) {
+	return s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
+}
+
+// obtain has a digest signed in the caller's turn, and verifies what the key
+// gave.
+func (s *Server) obtain(ctx context.Context, digest [32]byte, turn turn) (signature, error) {
 	raw, err := s.ask(ctx, digest, turn)
 	if err != nil {
 		return nil, err

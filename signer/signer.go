@@ -7,8 +7,9 @@
 // fixed answers.
 //
 // The one idea: a signature is released by one path, (*Server).sign, and what it
-// needs can only be had in order: a [policy.Grant] comes only from a decision,
-// and a signature value only from verification under the certificate.
+// needs can only be had in order: a [policy.Grant] comes only from a decision, a
+// signature value only from verification under the certificate, and what is
+// released only from a [Record] that has its entry.
 package signer
 
 import (
@@ -58,6 +59,8 @@ type Parts struct {
 	Key Key
 	// Sessions is how many signatures the key makes at a time, 1 or more.
 	Sessions int
+	// Record is where signatures are put down before they are released.
+	Record Record
 	// Certificate is the signing certificate, with an RSA key of 2048 bits or
 	// more. Its validity is checked at each signature, not here.
 	Certificate *x509.Certificate
@@ -94,6 +97,7 @@ type Server struct {
 	reads       *queue // of those who read the record
 	receipts    Receipts
 	index       Index
+	recorder    *recorder
 	log         *slog.Logger
 	observer    Observer
 	clock       func() time.Time
@@ -113,8 +117,12 @@ func New(p Parts) (*Server, error) {
 	if p.Clock == nil {
 		p.Clock = time.Now
 	}
+	config := p.Config.withDefaults()
+	if config.Instance == "" {
+		return nil, errors.New("putting the signer together: this machine does not tell its name: set instance in the configuration")
+	}
 	s := &Server{
-		config:   p.Config.withDefaults(),
+		config:   config,
 		key:      p.Key,
 		sessions: p.Sessions,
 		certificate: certificate{
@@ -131,6 +139,7 @@ func New(p Parts) (*Server, error) {
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
 	s.queue.observer = p.Observer
 	s.readFrom(p.Receipts, p.Index)
+	s.recorder = newRecorder(p.Record, config.Instance)
 	s.flights = newFlights(s.config.Limits.Requests)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)
@@ -144,6 +153,9 @@ func (p *Parts) check() error {
 	}
 	if p.Sessions < 1 {
 		faults = append(faults, errors.New("the key has no sessions"))
+	}
+	if p.Record == nil {
+		faults = append(faults, errors.New("there is no record"))
 	}
 	if p.Log == nil {
 		faults = append(faults, errors.New("there is no logger"))

@@ -57,6 +57,7 @@ func host(t *testing.T, token *softhsmtest.Token, reached []hsm.Config, environm
 		"listen": "127.0.0.1:0", "policy": "policy.yaml", "tokens": reached,
 		"tls":     map[string]string{"certificate": "server.pem", "key": "server.key", "client_ca": "tls-ca.pem"},
 		"signing": map[string]string{"certificate": "signing.pem"},
+		"audit":   map[string]any{"dir": "audit", "key_files": []string{"audit.key"}},
 	})
 	check(t, err)
 	s.daemon = begin(t, dir, environment, "serve", "--config", write(t, filepath.Join(dir, "roamsignd.yaml"), text))

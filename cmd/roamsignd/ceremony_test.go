@@ -30,6 +30,7 @@ func newDesk(t *testing.T) desk {
 tls: {certificate: server.pem, key: server.key, client_ca: tls-ca.pem}
 policy: policy.yaml
 signing: {certificate: signing.pem}
+audit: {dir: audit, key_files: [audit.key]}
 token:
   module: libsofthsm2.so
   environment: {`+softHSMVariable+`: `+d.conf+`}
@@ -176,6 +177,9 @@ func (d desk) serves(t *testing.T) {
 	check(t, server.Save(d.path("server.pem"), d.path("server.key")))
 	check(t, ca.WriteCertificates(d.path("tls-ca.pem"), authority.Certificate()))
 	write(t, d.path("policy.yaml"), policyText())
+	if code, out, errs := ends(t, "audit", "init", "--config", d.path("roamsignd.yaml"), "--name", "ceremony.test/log"); code != 0 || !strings.HasPrefix(out, "ceremony.test/log+") {
+		t.Errorf("audit init: got code %d, %q and %q", code, out, errs)
+	}
 	daemon := start(t, "serve", "--config", d.path("roamsignd.yaml"))
 	if code := daemon.stop(t); code != 0 {
 		t.Errorf("serve ends with code %d:\n%s", code, daemon.errs)

@@ -17,7 +17,7 @@ func checkCommand() command.Command {
 	return command.Command{
 		Name: "check", Args: "--config FILE [--login]", Purpose: "Report every fault of a configuration at once.",
 		About: `Reads the configuration and all files it names: the policy, the certificates, and
-what the token's module is configured by. Every fault is told with its line. A warning
+what the token's module is configured by, and the audit log. Every fault is told with its line. A warning
 is no fault: something stands in the policy that denies more than it seems to, such as
 a representation that has ended. With --login it also logs in to the token
 and proves that the key there belongs to the signing certificate. A wrong PIN counts
@@ -33,7 +33,7 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 				}
 				s, err := load(*path)
 				if s != nil {
-					err = errors.Join(err, s.holder(s.policy), s.current(time.Now()))
+					err = errors.Join(err, s.holder(s.policy), s.current(time.Now()), s.recorded(ctx))
 					for _, w := range s.warnings(s.policy, time.Now()) {
 						fmt.Fprintf(streams.Err, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
 					}
@@ -56,6 +56,14 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 			}
 		},
 	}
+}
+
+// recorded tells whether the audit log is there, as the service needs it.
+func (s *setup) recorded(ctx context.Context) error {
+	if s.Audit.Validate() != nil {
+		return nil // loading has told it
+	}
+	return errors.Join(faultsOf(s.path, s.Audit.check(ctx))...)
 }
 
 // prove logs in to the tokens and out again.

@@ -54,6 +54,8 @@ token:
   key_id: xyz
   key_id: "02"
   pin: 1234
+audit:
+  key_files: [nobody.key]
 `
 
 // brokenPolicy is a policy with several.
@@ -81,7 +83,7 @@ func TestCheckReportsEveryFaultAtOnce(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	want := []string{ // how the lines begin; what policies say of themselves is package policy's
 		config + `: line 1: listen: must be HOST:PORT, such as 127.0.0.1:7443, not "somewhere"`,
-		config + `: line 2: lisen is not a key here; the keys are listen, `,
+		config + `: line 2: lisen is not a key here; the keys are instance, listen, `,
 		config + `: line 4: tls.certificate: the key in ` + in("client.key") + ` does not belong to the first certificate in ` + in("server.pem"),
 		config + `: line 6: tls.client_ca: open ` + in("nobody.pem") + `: no such file or directory`,
 		config + `: line 8: limits.queue: must be 1 to 1000000 (0 or left out: the default), not -1`,
@@ -92,6 +94,8 @@ func TestCheckReportsEveryFaultAtOnce(t *testing.T) {
 		config + `: line 17: token.key_id: "xyz" is not hexadecimal`,
 		config + `: line 18: token.key_id is given twice`,
 		config + `: line 19: token.pin is not a key here; the keys are module, environment, label, serial, pin_file, key_label, key_id, sessions`,
+		config + `: line 20: audit.dir: missing: `,
+		config + `: line 21: audit.key_files: reading the log key: open ` + in("nobody.key") + `: no such file or directory`,
 		rules + `: line 2: `,
 		rules + `: line 4: `,
 		rules + `: line 7: `,
@@ -139,6 +143,7 @@ func TestCheckTellsOfQuotasThatAreNotKept(t *testing.T) {
 callers: [{name: erp.example.com, taxpayers: all, methods: [SignDigest], limits: {daily: 5}}]
 `
 	write(t, filepath.Join(dir, devPolicy), rules)
+	replaceLine(t, config, "state:", "")
 	code, _, errs := ends(t, "check", "--config", config)
 	if want := config + ": warning: a restart forgets"; code != 0 || !strings.Contains(errs, want) {
 		t.Errorf("without a folder: got code %d and %q, want 0 and %q", code, errs, want)
@@ -217,7 +222,7 @@ func TestAnEmptyConfigurationIsToldWhatItLacks(t *testing.T) {
 		keys = append(keys, key)
 	}
 	want := []string{
-		"listen", "tls.certificate", "tls.key", "tls.client_ca",
+		"listen", "tls.certificate", "tls.key", "tls.client_ca", "audit.dir", "audit.key_files",
 		"token.module", "token.label", "token.pin_file", "token.key_label", "signing.certificate", "policy",
 	}
 	if diff := cmp.Diff(want, keys); code != 1 || diff != "" {

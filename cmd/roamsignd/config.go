@@ -33,6 +33,9 @@ type config struct {
 	// Metrics is the loopback address, HOST:PORT, on which Prometheus reads how the
 	// service does, at /metrics. Left out: nowhere.
 	Metrics string `yaml:"metrics"`
+	// Audit is the record of what was signed, made once by "roamsignd audit init".
+	// Needed.
+	Audit auditing `yaml:"audit"`
 	// Clients is the folder of the small authority of "roamsignd client". The
 	// service does not look at it. May be left out.
 	Clients string `yaml:"clients"`
@@ -113,6 +116,7 @@ func decode(path string) (*setup, *strict.Document, error) {
 	}
 	document.Locate("", s.Signer.Validate())
 	document.Locate("", prefixed("metrics", checkMetrics(s.Metrics)))
+	document.Locate("audit.", s.Audit.Validate())
 	s.locateTokens(document)
 	return s, document, nil
 }
@@ -128,6 +132,8 @@ func load(path string) (*setup, error) {
 	document.Locate("", err)
 	s.chain, err = s.Signing.load()
 	document.Locate("", prefixed("signing.certificate", err))
+	_, err = s.Audit.keys()
+	document.Locate("", err)
 	var faults []error
 	if s.Policy == "" {
 		document.Locate("", errors.New("policy: missing: name the file that says who may sign for whom"))
@@ -197,6 +203,7 @@ func faultsOf(path string, err error) (named []error) {
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
 	paths := []*string{&s.Policy, &s.Clients, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
+	paths = append(paths, s.Audit.paths()...)
 	for i := range s.Tokens {
 		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)
 	}

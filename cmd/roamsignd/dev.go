@@ -62,6 +62,10 @@ const (
 	devTokens  = "tokens"
 	devClients = "clients" // the authority for TLS
 	devRevoked = devClients + "/revoked"
+	devState   = "state"
+	devAudit   = "audit" // the log
+	devLogKey  = "audit.key"
+	devLogPub  = "audit.pub" // its verifier key, for --log-key
 	devPIN     = "pin"
 	devReady   = "ready"
 	devLock    = "roamsignd.lock" // where it is, dev mode made the folder

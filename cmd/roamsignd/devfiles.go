@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/policy"
 	"go.yaml.in/yaml/v3"
 )
@@ -27,6 +30,9 @@ type devParty struct{ tin, brn, name string }
 
 // softHSMVariable tells SoftHSM2 where its configuration is.
 const softHSMVariable = "SOFTHSM2_CONF"
+
+// devLogName is the audit log's name.
+const devLogName = "dev.roamsign.test/log"
 
 // devCaller is the client certificate's name.
 const devCaller = "spiffe://dev.roamsign.test/client"
@@ -70,6 +76,10 @@ clients: %s
 policy: %s
 signing:
   certificate: %s
+audit:
+  dir: %s
+  key_files: [%s]
+state: %s
 token:
   module: %q
   environment:
@@ -78,12 +88,46 @@ token:
   pin_file: %s
   key_label: %s
   key_id: %q
-`, address, devClients, devRevoked, devClients, devPolicy, devSigning, module, softHSMVariable, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
+`, address, devClients, devRevoked, devClients, devPolicy, devSigning, devAudit, devLogKey, devState, module, softHSMVariable, d.path(devSoftHSM), devToken, devPIN, devKeyLabel, devKeyID)
 }
 
 // softHSMText is softhsm2.conf, for tokens in a folder.
 func softHSMText(tokens string) string {
 	return fmt.Sprintf("directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n", tokens)
+}
+
+// log makes the audit log and its key, or finds them. The key gets its name last: a
+// run that was killed before leaves a log that nothing was ever released by.
+func (d *dev) log(ctx context.Context, out io.Writer) error {
+	key, err := audit.ReadKey(d.path(devLogKey))
+	if errors.Is(err, os.ErrNotExist) {
+		key, err = d.newLog(ctx)
+		fmt.Fprintln(out, "Made   an audit log, which every signature is put down in before it is released")
+	}
+	if err != nil {
+		return err
+	}
+	return d.once(devLogPub, key.Verifier()+"\n", 0o600)
+}
+
+func (d *dev) newLog(ctx context.Context) (audit.Key, error) {
+	const aside = devLogKey + ".new"
+	for _, left := range []string{aside, devAudit} {
+		if err := os.RemoveAll(d.path(left)); err != nil {
+			return audit.Key{}, err
+		}
+	}
+	key, err := audit.NewKey(devLogName)
+	if err != nil {
+		return key, err
+	}
+	if err := key.Write(d.path(aside)); err != nil {
+		return key, err
+	}
+	if err := audit.Create(ctx, audit.Config{Dir: d.path(devAudit), KeyFiles: []string{d.path(aside)}}); err != nil {
+		return key, err
+	}
+	return key, os.Rename(d.path(aside), d.path(devLogKey))
 }
 
 // policyText is policy.yaml.
@@ -168,7 +212,8 @@ func valueOf(node *yaml.Node, key string) *yaml.Node {
 // recorded is what an earlier run wrote into roamsignd.yaml, or its user since,
 // and the next one goes by. The zero value stands for no earlier run.
 type recorded struct {
-	Listen string `yaml:"listen"`
+	Listen string         `yaml:"listen"`
+	Audit  map[string]any `yaml:"audit"`
 	Token  struct {
 		Module      string            `yaml:"module"`
 		Environment map[string]string `yaml:"environment"`
@@ -189,7 +234,7 @@ func (d *dev) recorded() recorded {
 // configure writes the two configurations, unless they say already where the
 // service, the module and the folder are.
 func (d *dev) configure(before recorded, module, address string) error {
-	same := before.Listen == address && before.Token.Module == module &&
+	same := before.Listen == address && before.Audit != nil && before.Token.Module == module &&
 		before.Token.Environment[softHSMVariable] == d.path(devSoftHSM)
 	if !same {
 		if err := writeFile(d.path(devConfig), d.configText(module, address), 0o600); err != nil {

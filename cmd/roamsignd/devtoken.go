@@ -77,7 +77,10 @@ func (d *dev) make(ctx context.Context, out io.Writer, module string) error {
 	if err != nil {
 		return fmt.Errorf("%w; to begin anew, remove the folder and start again", err)
 	}
-	return d.certificates(out, public)
+	if err := d.certificates(out, public); err != nil {
+		return err
+	}
+	return d.log(ctx, out)
 }
 
 func (d *dev) tokenConfig(module, conf string) hsm.Config {

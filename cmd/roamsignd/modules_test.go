@@ -46,6 +46,7 @@ func deskOf(t *testing.T, token *softhsmtest.Token) desk {
 tls: {certificate: server.pem, key: server.key, client_ca: tls-ca.pem}
 policy: policy.yaml
 signing: {certificate: signing.pem}
+audit: {dir: audit, key_files: [audit.key]}
 token:
   module: `+d.module+`
   environment: {`+strings.Join(environment, ", ")+`}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/roamsign/roamsign/signer"
@@ -86,8 +87,8 @@ func listen(address string) (net.Listener, error) {
 	return listener, nil
 }
 
-// serve opens the tokens and serves on the listener, which it closes, until ctx
-// ends or no token will ever serve again. It calls ready, if there is one, as soon
+// serve opens the record and the tokens, and serves on the listener, which it
+// closes, until ctx ends or no token will ever serve again. It calls ready, if there is one, as soon
 // as connections are accepted.
 func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer, ready func() error) error {
 	log := slog.New(slog.NewTextHandler(logs, nil))
@@ -106,14 +107,18 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if scrapes != nil {
 		defer func() { _ = scrapes.Close() }()
 	}
-	tokens, err := s.open(ctx, log)
+	record, err := audit.Open(ctx, s.Audit.Config, log)
 	if err != nil {
 		return err
+	}
+	tokens, err := s.open(ctx, log)
+	if err != nil {
+		return errors.Join(err, closeRecord(record))
 	}
 	meter := newMetrics(s)
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
-		Key: meter.timed(tokens), Sessions: tokens.Sessions(),
+		Key: meter.timed(tokens), Sessions: tokens.Sessions(), Record: record,
 		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter,
 	})
 	if err == nil && ready != nil {
@@ -130,7 +135,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		})
 		log.Info("stopped")
 	}
-	return errors.Join(err, shut(tokens))
+	return errors.Join(err, closeRecord(record), shut(tokens))
 }
 
 // whileAny runs serve until it returns, and ends its context when no token will

@@ -28,6 +28,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/policy"
@@ -363,6 +364,24 @@ func tokenOf(dir string) (hsm.Config, error) {
 	return file.Token, err
 }
 
+// recordIn makes an audit log of its own, beside dev mode's, for as long as the
+// process lives.
+func recordIn(dir string) (*audit.Log, error) {
+	folder, err := os.MkdirTemp(dir, "log-")
+	if err != nil {
+		return nil, err
+	}
+	config := audit.Config{Dir: filepath.Join(folder, "audit"), KeyFiles: []string{filepath.Join(folder, "key")}}
+	key, err := audit.NewKey("bench.test/log")
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(key.Write(config.KeyFiles[0]), audit.Create(context.Background(), config)); err != nil {
+		return nil, err
+	}
+	return audit.Open(context.Background(), config, slog.New(slog.DiscardHandler))
+}
+
 // partsOf are the parts of a server that come from dev mode's folder: all but
 // the key and its certificate.
 func partsOf(o orders) (signer.Parts, error) {
@@ -381,7 +400,12 @@ func partsOf(o orders) (signer.Parts, error) {
 	if err != nil {
 		return signer.Parts{}, err
 	}
+	record, err := recordIn(o.Dir)
+	if err != nil {
+		return signer.Parts{}, err
+	}
 	return signer.Parts{
+		Record: record,
 		Config: files, Credentials: shown, Policy: rules, Sessions: o.Sessions,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}, nil

@@ -1,0 +1,170 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/roamsign/roamsign/audit"
+	"github.com/roamsign/roamsign/internal/fault"
+)
+
+// Record is where every signature is put down before it is released. Safe for
+// concurrent use.
+type Record interface {
+	// Append puts an entry on record and returns its index. When it returns
+	// without error the entry is durable: it outlives this process and the machine.
+	// When it returns with one the entry may have come on record or not. It blocks
+	// no longer than ctx allows. Errors carry a kind of package fault:
+	// LogUnavailable (with RetryAfter), Internal, or a context's; one without a
+	// kind counts as LogUnavailable.
+	Append(ctx context.Context, entry audit.Entry) (index uint64, err error)
+
+	// Ready returns nil when Append can be expected to work, else why not. It does
+	// not block: it is asked several times a second.
+	Ready() error
+}
+
+// maxAppends bounds the entries on their way to the record, those included whose
+// requests have ended.
+const maxAppends = 4096
+
+// appendAgain is when to try again where the record does not say.
+const appendAgain = time.Second
+
+// recorder puts entries on record beside whatever else is done for a request.
+type recorder struct {
+	record   Record
+	instance string
+	under    chan struct{} // has one element for each append under way
+}
+
+func newRecorder(record Record, instance string) *recorder {
+	return &recorder{record: record, instance: instance, under: make(chan struct{}, maxAppends)}
+}
+
+// subject is what is signed, as the record tells of it.
+type subject struct {
+	digest     [32]byte
+	properties [32]byte // zero: not told
+	number     string
+	checked    bool // the TIN was read in the document
+}
+
+// entry is what the record tells of admitted work.
+func (r *recorder) entry(work admitted, of subject) audit.Entry {
+	return audit.Entry{
+		Time:             work.at,
+		Signer:           r.instance,
+		Caller:           string(work.grant.Caller()),
+		TIN:              string(work.grant.Taxpayer()),
+		TINChecked:       of.checked,
+		Method:           string(work.grant.Method()),
+		Certificate:      work.grant.Certificate(),
+		Document:         of.digest,
+		SignedProperties: of.properties,
+		Number:           of.number,
+		RequestID:        string(work.id),
+	}
+}
+
+// appending is an entry on its way to the record. It has room for the outcome,
+// so that nobody needs to wait for it.
+type appending chan appended
+
+// appended is the outcome: the entry is durable, at that index, or not known to be.
+type appended struct {
+	index uint64
+	err   error
+}
+
+// begin starts to put an entry on record. That ends with ctx, if not sooner.
+func (r *recorder) begin(ctx context.Context, entry audit.Entry) appending {
+	a := make(appending, 1)
+	select {
+	case r.under <- struct{}{}:
+	default:
+		a <- appended{err: recordFault(errors.New("too many entries are on their way to the record"))}
+		return a
+	}
+	go func() {
+		defer func() { <-r.under }()
+		index, err := r.append(ctx, entry)
+		a <- appended{index, err}
+	}()
+	return a
+}
+
+func (r *recorder) append(ctx context.Context, entry audit.Entry) (index uint64, err error) {
+	defer recovered(&err)
+	if index, err = r.record.Append(ctx, entry); err != nil {
+		return 0, recordFault(err)
+	}
+	return index, nil
+}
+
+// recordFault lets those kinds of the record's errors through that are the
+// record's to claim.
+func recordFault(err error) error {
+	err = fmt.Errorf("recording: %w", err)
+	if _, kind := errors.AsType[*fault.Error](err); !kind && kindOf(err) == fault.Internal {
+		return &fault.Error{Kind: fault.LogUnavailable, RetryAfter: appendAgain, Err: err}
+	}
+	switch kindOf(err) {
+	case fault.LogUnavailable, fault.Canceled, fault.DeadlineExceeded:
+		return err
+	default:
+		return fault.Wrap(fault.Internal, err)
+	}
+}
+
+// pending is a signature that verifies, and that nobody may have yet.
+type pending struct {
+	signature signature
+	entry     appending
+}
+
+// released is a signature whose entry is on record: only [pending.release] makes
+// one.
+type released struct {
+	signature signature
+	index     uint64 // of its entry
+}
+
+// release waits until the signature's entry is on record. Otherwise nobody gets
+// it.
+func (p pending) release(ctx context.Context) (released, error) {
+	select {
+	case done := <-p.entry:
+		if done.err != nil {
+			return released{}, done.err
+		}
+		if err := ctx.Err(); err != nil {
+			return released{}, fmt.Errorf("releasing: %w", err)
+		}
+		return released{signature: p.signature, index: done.index}, nil
+	case <-ctx.Done():
+		return released{}, fmt.Errorf("recording: %w", ctx.Err())
+	}
+}
+
+// finish waits for the appends under way, as long as the patience. Meanwhile no
+// other can count on finding room.
+func (r *recorder) finish(patience time.Duration) error {
+	late := time.After(patience)
+	taken := 0
+	defer func() {
+		for range taken {
+			<-r.under
+		}
+	}()
+	for ; taken < cap(r.under); taken++ {
+		select {
+		case r.under <- struct{}{}:
+		case <-late:
+			return fmt.Errorf("stopping: %d entries are still on their way to the record", cap(r.under)-taken)
+		}
+	}
+	return nil
+}
