@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,8 +51,25 @@ func Dir(path string) Source {
 			return nil, err
 		}
 		defer file.Close()
-		return readAll(file, name, most)
+		return readFile(file, name, most)
 	}}
+}
+
+// readFile reads a file into as much memory as it needs, at once: finding entries
+// reads many.
+func readFile(file *os.File, name string, most int) ([]byte, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	b := bytes.NewBuffer(make([]byte, 0, min(info.Size(), int64(most))+bytes.MinRead))
+	if _, err := b.ReadFrom(io.LimitReader(file, int64(most)+1)); err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	if b.Len() > most {
+		return nil, fmt.Errorf("reading %s: more than %d bytes", name, most)
+	}
+	return b.Bytes(), nil
 }
 
 // URL returns the log served at a URL prefix. The client is the caller's: it

@@ -88,7 +88,7 @@ func nodeHash(ctx context.Context, source Source, node compact.NodeID, size uint
 // split takes a bundle of entries apart: each is two bytes of length and so many
 // of the entry.
 func split(bundle []byte) ([][]byte, error) {
-	var entries [][]byte
+	entries := make([][]byte, 0, tileWidth)
 	for len(bundle) > 0 {
 		if len(bundle) < 2 || len(bundle)-2 < int(binary.BigEndian.Uint16(bundle)) {
 			return entries, fmt.Errorf("cut off within entry %d", len(entries))
