@@ -9,19 +9,23 @@ import (
 	"testing/fstest"
 )
 
-// shared is the token that [Shared] copies, as it lies on the disk.
-var shared struct {
+// image is the token that [Shared] copies, as it lies on the disk.
+type image struct {
 	once  sync.Once
 	token Token // Dir and the paths of its Config are gone
 	pin   []byte
 	files fstest.MapFS
 }
 
+// shared is made once a run, by the first test that wants it.
+var shared = sync.OnceValue(func() *image { return new(image) })
+
 // Shared makes a token as [New] does, in a module of its own. But its key, PIN,
 // ID and serial number are those of all others of the run, since most of the time
 // goes into finding the key. It is for tests that need no two keys.
 func Shared(t testing.TB) *Token {
 	t.Helper()
+	shared := shared()
 	shared.once.Do(func() {
 		token := New(t)
 		shared.files = load(t, os.DirFS(filepath.Join(token.Dir, "tokens")))
