@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/signer"
@@ -35,7 +37,7 @@ taxpayers:
 callers:
   - name: erp.test
     taxpayers: all
-    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers]
+    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, ListTaxpayers, GetReceipt, ListSignatures, FindSignature]
 `
 
 // authorities are what all tests share, since RSA keys take their time.
@@ -114,6 +116,7 @@ func startSigner(t *testing.T) string {
 		t.Fatalf("parsing the policy: %v", err)
 	}
 	listener := listen(t)
+	log, index := recordOn(t)
 	server, err := signer.New(signer.Parts{
 		Config: signer.Config{
 			Listen: listener.Addr().String(),
@@ -123,6 +126,9 @@ func startSigner(t *testing.T) string {
 		Policy:      permitted,
 		Key:         memoryKey{a.keys[0]},
 		Sessions:    2,
+		Record:      log,
+		Receipts:    log,
+		Index:       index,
 		Certificate: a.certificates[0],
 		Chain:       []*x509.Certificate{a.signing.Certificate()},
 		Log:         slog.New(slog.DiscardHandler),
@@ -132,6 +138,34 @@ func startSigner(t *testing.T) string {
 	}
 	serve(t, func(ctx context.Context) error { return server.Serve(ctx, listener) })
 	return listener.Addr().String()
+}
+
+// recordOn makes an audit log of its own, until the test ends.
+func recordOn(t *testing.T) (*audit.Log, *audit.Index) {
+	t.Helper()
+	folder := t.TempDir()
+	config := audit.Config{Dir: filepath.Join(folder, "log"), KeyFiles: []string{filepath.Join(folder, "key")}}
+	key, err := audit.NewKey(rand.Text() + ".test/log")
+	if err == nil {
+		err = errors.Join(key.Write(config.KeyFiles[0]), audit.Create(t.Context(), config))
+	}
+	if err != nil {
+		t.Fatalf("making the audit log: %v", err)
+	}
+	log, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatalf("opening the audit log: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := log.Close(context.Background()); err != nil {
+			t.Errorf("closing the audit log: %v", err)
+		}
+	})
+	index, err := audit.OpenIndex(t.Context(), filepath.Join(folder, "index"), log.Source(), log.Size)
+	if err != nil {
+		t.Fatalf("opening the index: %v", err)
+	}
+	return log, index
 }
 
 // serve runs a server until the test ends, and complains if it failed.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/signer"
@@ -34,7 +35,14 @@ taxpayers:
 callers:
   - name: erp.test
     taxpayers: all
-    methods: [SignDigest, SignDigests, SignDocument, GetCertificate]
+    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, GetReceipt, ListSignatures, FindSignature]
+  - name: shop.test
+    taxpayers: [C31450097020]
+    methods: [SignDigest, GetCertificate, GetReceipt, ListSignatures, FindSignature]
+  - name: auditor.test
+    taxpayers: []
+    methods: [GetReceipt, ListSignatures, FindSignature]
+    auditor: true
 `
 
 // memoryKey is a key in memory: the program under test sees no difference.
@@ -59,6 +67,8 @@ func openDesk(t *testing.T) *desk {
 		err = errors.Join(
 			d.client("client", "erp.test", address),
 			d.client("stranger", "stranger.test", address),
+			d.client("shop", "shop.test", address),
+			d.client("auditor", "auditor.test", address),
 			d.client("dead", "erp.test", "127.0.0.1:1"),
 		)
 	}
@@ -118,7 +128,7 @@ func (d *desk) start(t *testing.T) (address string, err error) {
 	if parts.Policy, err = policy.Parse([]byte(deskRules)); err != nil {
 		return "", err
 	}
-	if err := d.sign(&parts); err != nil {
+	if err := errors.Join(d.sign(&parts), d.record(t, &parts)); err != nil {
 		return "", err
 	}
 	server, err := signer.New(parts)
@@ -126,6 +136,35 @@ func (d *desk) start(t *testing.T) (address string, err error) {
 		return "", err
 	}
 	return serve(t, server)
+}
+
+// record makes the log, until the test ends, and writes its verifier key.
+func (d *desk) record(t *testing.T, parts *signer.Parts) error {
+	t.Helper()
+	config := audit.Config{Dir: d.path("log"), KeyFiles: []string{d.path("log.key")}}
+	key, err := audit.NewKey("desk.test/log")
+	if err != nil {
+		return err
+	}
+	d.hand("log.pub")
+	if err := errors.Join(key.Write(d.path("log.key")), os.WriteFile(d.path("log.pub"), []byte(key.Verifier()+"\n"), 0o600)); err != nil {
+		return err
+	}
+	if err := audit.Create(t.Context(), config); err != nil {
+		return err
+	}
+	log, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() {
+		if err := log.Close(context.Background()); err != nil {
+			t.Errorf("closing the log: %v", err)
+		}
+	})
+	index, err := audit.OpenIndex(t.Context(), d.path("index"), log.Source(), log.Size)
+	parts.Record, parts.Receipts, parts.Index = log, log, index
+	return err
 }
 
 // sign makes the signing key and its certificate.

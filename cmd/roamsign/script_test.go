@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			env.Setenv("LOG", desk.path("log"))
 			for _, file := range append(desk.files, invoices...) {
 				content, err := os.ReadFile(file)
 				if err != nil {
