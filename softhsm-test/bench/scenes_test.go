@@ -38,6 +38,7 @@ var scenes = []scene{
 	{[]string{"ceiling/signdigest", "ceiling/signdigests"}, ceiling("", 0)},
 	{[]string{"ceiling/signdigest/1ms", "ceiling/signdigests/1ms"}, ceiling("/1ms", time.Millisecond)},
 	{[]string{"ceiling/signdigest/5ms", "ceiling/signdigests/5ms"}, ceiling("/5ms", 5*time.Millisecond)},
+	{[]string{"audit/on-off"}, (*stage).record},
 	{[]string{"xades/xml/9KB", "xades/xml/290KB", "xades/json", "xades/prepare-complete"}, (*stage).documents},
 	{[]string{"fairness/p99"}, (*stage).fairness},
 	{[]string{"rss/rest", "rss/load", "rss/after"}, (*stage).memories},
@@ -184,6 +185,19 @@ func direct(count int) func(*stage) []row {
 		r.Note = fmt.Sprintf("%d sessions; C_Sign: %.0f µs", token.Sessions(), all[0].cost())
 		return []row{r}
 	}
+}
+
+// record is package signer on the token with a record, beside the same without one.
+func (s *stage) record() []row {
+	without := s.employ(orders{Role: "signer", Forget: true}).learn()
+	with := s.employ(orders{Role: "signer"}).learn()
+	all := alternate(s.pace.rounds, s.pace.span, without.by(abreast, without.single), with.by(abreast, with.single))
+	r := compared("audit/on-off", "without a record", all[1], all[0])
+	p50, p95, p99 := all[0].quantiles()
+	r.Note = fmt.Sprintf("%d callers; without: %.1f / %.1f / %.1f ms, %.0f µs", abreast, p50, p95, p99, all[0].cost())
+	without.end()
+	with.end()
+	return []row{r}
 }
 
 // ceiling is the service in front of a token that takes a fixed time, beside a

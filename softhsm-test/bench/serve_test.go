@@ -20,6 +20,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,6 +45,7 @@ type orders struct {
 	Module   string        // of the token
 	Sessions int           // of the token, or stand-in
 	Delay    time.Duration // of the stand-in's signatures
+	Forget   bool          // put nothing on record
 	Profile  string        // where to write a CPU profile, if anywhere
 }
 
@@ -341,6 +343,9 @@ func overSigner(o orders) (func(context.Context, net.Listener) error, error) {
 		return nil, err
 	}
 	parts.Key, parts.Sessions, parts.Certificate = tokens, tokens.Sessions(), chain[0]
+	if o.Forget {
+		parts.Record = &unrecorded{}
+	}
 	server, err := signer.New(parts)
 	if err != nil {
 		return nil, err
@@ -363,6 +368,17 @@ func tokenOf(dir string) (hsm.Config, error) {
 	file.Token.PINFile = filepath.Join(dir, file.Token.PINFile)
 	return file.Token, err
 }
+
+// unrecorded forgets what it is told. Nothing but a measurement may have it.
+type unrecorded struct{ entries atomic.Uint64 }
+
+// Append counts.
+func (u *unrecorded) Append(context.Context, audit.Entry) (uint64, error) {
+	return u.entries.Add(1) - 1, nil
+}
+
+// Ready is always so.
+func (u *unrecorded) Ready() error { return nil }
 
 // recordIn makes an audit log of its own, beside dev mode's, for as long as the
 // process lives.
