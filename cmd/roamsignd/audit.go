@@ -19,11 +19,23 @@ import (
 // signed.
 type auditing struct {
 	audit.Config `yaml:",inline"`
+	// Index is the folder of the index that finds what is on record. It is made, and
+	// made anew where it is missing. Default: the log's directory, with ".index"
+	// after it.
+	Index string `yaml:"index"`
+}
+
+// index is where the index is, "" for nowhere.
+func (a *auditing) index() string {
+	if a.Index == "" && a.Dir != "" {
+		return a.Dir + ".index"
+	}
+	return a.Index
 }
 
 // paths are those that may be relative.
 func (a *auditing) paths() []*string {
-	paths := []*string{&a.Dir, &a.WitnessFile}
+	paths := []*string{&a.Dir, &a.Index, &a.WitnessFile}
 	for i := range a.KeyFiles {
 		paths = append(paths, &a.KeyFiles[i])
 	}
