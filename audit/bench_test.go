@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/roamsign/roamsign/audit"
 )
 
 // BenchmarkAppend measures one caller alone and 128 at once: how long each waits,
@@ -16,9 +18,17 @@ func BenchmarkAppend(b *testing.B) {
 	for _, row := range []struct {
 		name    string
 		callers int
-	}{{"alone", 1}, {"128 in flight", 128}} {
+		config  func(testing.TB) audit.Config
+	}{
+		{"alone", 1, newConfig},
+		{"128 in flight", 128, newConfig},
+		{"database, alone", 1, newShared},
+		{"database, 128 in flight", 128, newShared},
+	} {
 		b.Run(row.name, func(b *testing.B) {
-			log, _ := newLog(b)
+			config := row.config(b)
+			check(b, audit.Create(b.Context(), config))
+			log := open(b, config)
 			fill(b, log, 0, 10)
 			var mu sync.Mutex
 			var took []time.Duration

@@ -39,6 +39,7 @@ func inspect(t testing.TB, config audit.Config, options audit.CheckOptions) audi
 }
 
 func TestAWholeLogIsFoundWhole(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{0, 1, 256, 600} {
 		config := whole(t, size)
 		var done, total uint64
@@ -172,6 +173,7 @@ func TestAHashTileThatWasChangedIsFoundWithoutTheEntries(t *testing.T) {
 // A log is changed in its substance: what was seen before shows it, or what is
 // missing.
 func TestALogThatLostOrChangedItsHistoryIsFound(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name   string
 		change func(t *testing.T, config audit.Config, older string)
@@ -314,6 +316,7 @@ func made(t testing.TB, count int) [][]byte {
 }
 
 func TestALogOfThreeLevelsMadeByHandIsFoundWholeAndContinued(t *testing.T) {
+	t.Parallel()
 	config := newConfig(t)
 	const size = 65536 + 300
 	foreignLog(t, config, made(t, size))

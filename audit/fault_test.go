@@ -213,18 +213,16 @@ type wire struct {
 // wiretap puts a wire before the database of a configuration.
 func wiretap(t *testing.T, config *audit.Config) *wire {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "wire-")
-	check(t, err)
 	w := &wire{socket: running(t).socket()}
+	tapped := filepath.Join(running(t).dir, "wire-"+nameOf(*config))
 	var listening net.ListenConfig
-	listener, err := listening.Listen(t.Context(), "unix", filepath.Join(dir, "socket"))
+	listener, err := listening.Listen(t.Context(), "unix", tapped)
 	check(t, err)
-	config.MySQL.DSN = strings.Replace(config.MySQL.DSN, w.socket, filepath.Join(dir, "socket"), 1)
+	config.MySQL.DSN = strings.Replace(config.MySQL.DSN, w.socket, tapped, 1)
 	var serving sync.WaitGroup
 	t.Cleanup(func() {
 		check(t, listener.Close())
 		serving.Wait()
-		check(t, os.RemoveAll(dir))
 	})
 	serving.Go(func() {
 		for {
@@ -303,7 +301,7 @@ func readPacket(r io.Reader) ([]byte, error) {
 		return nil, err
 	}
 	length := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
-	packet := append(head, make([]byte, length)...)
+	packet := append(make([]byte, 0, 4+length), head...)[:4+length]
 	_, err := io.ReadFull(r, packet[4:])
 	return packet, err
 }

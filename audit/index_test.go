@@ -114,6 +114,7 @@ func all(t testing.TB, x *audit.Index, q audit.Query) []uint64 {
 }
 
 func TestEntriesAreFound(t *testing.T) {
+	t.Parallel()
 	b := bulk{65536 + 5000}
 	x := openIndex(t, t.TempDir(), b)
 	entries := make([]audit.Entry, b.size)
@@ -173,6 +174,7 @@ func TestWhatWasAppendedJustNowIsFound(t *testing.T) {
 
 // Whatever happened to its files, the index answers the same.
 func TestADamagedIndexIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	b := bulk{65536}
 	dir := t.TempDir()
 	check(t, openIndex(t, dir, b).Follow(t.Context()))

@@ -100,6 +100,7 @@ func TestALogIsMadeOnce(t *testing.T) {
 
 // What is wrong for good ends Open; what may pass leaves a log that is not ready.
 func TestALogThatMustNotBeContinuedIsNotOpened(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name  string
 		spoil func(t *testing.T, config *audit.Config)

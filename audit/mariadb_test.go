@@ -129,7 +129,7 @@ func (s *server) kill() error {
 	if err := s.command.Process.Kill(); err != nil {
 		return err
 	}
-	<-s.ended
+	_ = <-s.ended // that it was killed
 	return nil
 }
 
