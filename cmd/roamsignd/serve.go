@@ -116,9 +116,11 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		return errors.Join(err, closeRecord(record))
 	}
 	meter := newMetrics(s)
+	questions := &finder{dir: s.Audit.index(), log: record, lines: log}
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
 		Key: meter.timed(tokens), Sessions: tokens.Sessions(), Record: record,
+		Receipts: record, Index: questions,
 		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter,
 	})
 	if err == nil && ready != nil {
@@ -131,6 +133,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 			files := newReloader(s, watched{server, meter}, log)
 			defer meter.serve(scrapes, moment{meter, s, tokens, server, files.sources}, log)()
 			defer files.start(ctx, hangups)()
+			defer questions.start(ctx)()
 			return server.Serve(ctx, listener)
 		})
 		log.Info("stopped")
