@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -129,7 +130,9 @@ func (s *server) kill() error {
 	if err := s.command.Process.Kill(); err != nil {
 		return err
 	}
-	_ = <-s.ended // that it was killed
+	if err := <-s.ended; err == nil {
+		return errors.New("the server ended in order, rather than killed")
+	}
 	return nil
 }
 
