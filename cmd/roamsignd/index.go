@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -66,6 +67,9 @@ func (f *finder) follow(ctx context.Context) {
 
 // step opens the index, if it is not open yet, and has it follow the log.
 func (f *finder) step(ctx context.Context, index **audit.Index) (err error) {
+	if f.dir == "" {
+		return errors.New("no folder is named for it: set audit.index")
+	}
 	if *index == nil {
 		if *index, err = audit.OpenIndex(ctx, f.dir, f.log.Source(), f.log.Size); err != nil {
 			*index = nil
