@@ -186,7 +186,7 @@ func copied(t *testing.T) (dir string) {
 	check(t, err)
 	dir = filepath.Join(t.TempDir(), "dev")
 	check(t, os.CopyFS(dir, os.DirFS(from)))
-	for _, secret := range []string{"pin", "server.key", filepath.Join("clients", "ca.key")} {
+	for _, secret := range []string{"pin", "server.key", "audit.key", filepath.Join("clients", "ca.key")} {
 		check(t, os.Chmod(filepath.Join(dir, secret), 0o600))
 	}
 	return dir
