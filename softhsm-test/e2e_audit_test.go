@@ -1,0 +1,116 @@
+package softhsmtest_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/roamsign/roamsign/audit"
+	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+)
+
+// held are the signatures that clients have got, by the index of their entries.
+type held struct {
+	mu  sync.Mutex
+	got map[uint64]audit.Digest
+}
+
+func (h *held) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.got)
+}
+
+// load signs digests until ctx ends, and holds what it gets.
+func (h *held) load(ctx context.Context, client roamsignv1.SignerServiceClient, name string, certificate []byte) {
+	for n := 0; ctx.Err() == nil; n++ {
+		digest := sha256.Sum256(fmt.Appendf(nil, "%s %d", name, n))
+		out, err := client.SignDigest(ctx, &roamsignv1.SignDigestRequest{
+			Tin: "C20880050010", RequestId: fmt.Sprint(name, " ", n), DocumentDigest: digest[:], CertificateSha256: certificate,
+		})
+		if err != nil {
+			continue
+		}
+		h.mu.Lock()
+		h.got[out.GetLogIndex()] = digest
+		h.mu.Unlock()
+	}
+}
+
+// TestEverySignatureThatAClientHoldsIsOnRecord: however often roamsignd is killed
+// under load. The test is its supervisor.
+func TestEverySignatureThatAClientHoldsIsOnRecord(t *testing.T) {
+	kills := 10
+	if os.Getenv("ROAMSIGN_SOAK") != "" {
+		kills = 200
+	}
+	dir := copied(t)
+	all := &held{got: map[uint64]audit.Digest{}}
+	for kill := range kills {
+		d := serve(t, dir, "--listen", "127.0.0.1:0")
+		client := roamsignv1.NewSignerServiceClient(dial(t, d, d.tls(t)))
+		certificate, err := client.GetCertificate(t.Context(), &roamsignv1.GetCertificateRequest{})
+		check(t, err)
+		fingerprint := sha256.Sum256(certificate.GetCertificate())
+		before := all.count()
+		ctx, cancel := context.WithCancel(t.Context())
+		var clients sync.WaitGroup
+		for i := range 4 {
+			clients.Go(func() { all.load(ctx, client, fmt.Sprint("run ", kill, " client ", i), fingerprint[:]) })
+		}
+		enough := before + 5 + rand.IntN(60)
+		d.await(t, "sign", func() bool { return all.count() > enough })
+		d.signal(t, syscall.SIGKILL)
+		d.wait(t)
+		cancel()
+		clients.Wait()
+		holdsAll(t, dir, all)
+	}
+	t.Logf("%d kills, %d signatures held, all on record", kills, all.count())
+}
+
+// holdsAll fails the test where the log of a process that was killed is not whole, or
+// lacks a signature.
+func holdsAll(t *testing.T, dir string, all *held) {
+	t.Helper()
+	config := audit.Config{Dir: filepath.Join(dir, "audit"), KeyFiles: []string{filepath.Join(dir, "audit.key")}}
+	log, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler))
+	check(t, err)
+	for index, digest := range all.got {
+		entry, err := log.Entry(t.Context(), index)
+		if err != nil || entry.Document != digest {
+			t.Errorf("index %d: got %x, %v, want the entry of %x", index, entry.Document, err, digest)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+		size, err := log.Size(ctx)
+		check(t, err)
+		if published, err := log.Published(ctx); err == nil && published.Size == size {
+			break
+		}
+		check(t, ctx.Err())
+	}
+	check(t, log.Close(ctx))
+	key, err := os.ReadFile(filepath.Join(dir, "audit.pub"))
+	check(t, err)
+	verifiers, err := audit.ParseVerifiers(key)
+	check(t, err)
+	report, err := audit.Check(t.Context(), audit.Dir(config.Dir), verifiers, audit.CheckOptions{})
+	check(t, err)
+	for _, finding := range report.Findings {
+		t.Errorf("the log: %v", finding)
+	}
+	if report.Entries < uint64(len(all.got)) {
+		t.Errorf("the log has %d entries, and clients hold %d signatures", report.Entries, len(all.got))
+	}
+}
