@@ -48,7 +48,7 @@ baseline: ## Promises the API as it is now. Refuses where that breaks an earlier
 
 .PHONY: soak
 soak: packages build ## The long drills at their full counts: outages, hangs, restarts of a remote token.
-	ROAMSIGN_SOAK=1 CGO_ENABLED=1 go test -race -count=1 -timeout=30m -v -run=Drill ./softhsm-test
+	ROAMSIGN_SOAK=1 CGO_ENABLED=1 go test -race -count=1 -timeout=30m -v -run='Drill|EverySignatureThatAClientHolds' ./softhsm-test
 	ROAMSIGN_SOAK=1 go test -race -count=1 -timeout=30m -v ./audit
 
 .PHONY: bench

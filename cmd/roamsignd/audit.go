@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/roamsign/roamsign/audit"
+	"github.com/roamsign/roamsign/audit/mysql"
 	"github.com/roamsign/roamsign/internal/command"
 )
 
@@ -33,9 +34,16 @@ func (a *auditing) index() string {
 	return a.Index
 }
 
+// log says where the log is, with what speaks to its database, if it is in one.
+func (a *auditing) log() audit.Config {
+	config := a.Config
+	config.Database = mysql.Database{}
+	return config
+}
+
 // paths are those that may be relative.
 func (a *auditing) paths() []*string {
-	paths := []*string{&a.Dir, &a.Index, &a.WitnessFile}
+	paths := []*string{&a.Dir, &a.Index, &a.WitnessFile, &a.MySQL.PasswordFile}
 	for i := range a.KeyFiles {
 		paths = append(paths, &a.KeyFiles[i])
 	}
@@ -66,8 +74,12 @@ func verifiersText(keys []audit.Key) string {
 	return b.String()
 }
 
-// check tells whether there is a log, and whether it is that of the keys.
+// check tells whether there is a log, and whether it is that of the keys. A
+// database is asked when the service starts, and not here.
 func (a *auditing) check(ctx context.Context) error {
+	if a.Dir == "" {
+		return nil
+	}
 	keys, err := a.keys()
 	if err != nil || len(keys) == 0 {
 		return nil //nolint:nilerr // loading has told it
@@ -155,7 +167,7 @@ func (i *initiation) run(ctx context.Context, streams command.Streams) error {
 		return err
 	}
 	if !i.addKey {
-		if err := audit.Create(ctx, i.Config); err != nil {
+		if err := audit.Create(ctx, i.log()); err != nil {
 			return err
 		}
 	}

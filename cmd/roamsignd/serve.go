@@ -107,7 +107,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if scrapes != nil {
 		defer func() { _ = scrapes.Close() }()
 	}
-	record, err := audit.Open(ctx, s.Audit.Config, log)
+	record, err := audit.Open(ctx, s.Audit.log(), log)
 	if err != nil {
 		return err
 	}
