@@ -163,12 +163,6 @@ func (r *fakeRecord) all() []audit.Entry {
 	return slices.Clone(r.entries)
 }
 
-func (r *fakeRecord) used() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.calls
-}
-
 func (r *fakeRecord) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

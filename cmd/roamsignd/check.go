@@ -61,7 +61,7 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
 // recorded tells whether the audit log is there, as the service needs it.
 func (s *setup) recorded(ctx context.Context) error {
 	if s.Audit.Validate() != nil {
-		return nil // loading has told it
+		return nil //nolint:nilerr // loading has told it
 	}
 	return errors.Join(faultsOf(s.path, s.Audit.check(ctx))...)
 }

@@ -155,7 +155,7 @@ func losses(record, rows []row) map[string]string {
 	lost := map[string]string{}
 	for _, before := range record {
 		r, measured := now[before.Name]
-		change := 1.0 // how much of before's merit is left
+		var change float64 // how much of before's merit is left
 		switch {
 		case before.Ratio == 0:
 			continue
