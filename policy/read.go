@@ -1,5 +1,7 @@
 package policy
 
+import "slices"
+
 // ReadGrant is a decision to allow: this caller may read, by this method, what
 // is on record of a signature that owner had made on behalf of this taxpayer.
 // Only [Policy.DecideRead] makes one; the zero ReadGrant is not valid and allows
@@ -54,6 +56,15 @@ func (p *Policy) PermitRead(who Caller, method Method) error {
 func (p *Policy) ReadsAll(who Caller, method Method, taxpayer TIN) bool {
 	held, why := p.holds(who, method, readings)
 	return why == allowed && taxpayer != "" && p.othersRead(held, taxpayer)
+}
+
+// Audits tells whether caller is an auditor that may read at all: one with any of
+// the methods that read.
+func (p *Policy) Audits(who Caller) bool {
+	return slices.ContainsFunc(readings, func(method Method) bool {
+		held, why := p.holds(who, method, readings)
+		return why == allowed && held.auditor
+	})
 }
 
 // othersRead tells whether the holder may read others' signatures of a taxpayer.

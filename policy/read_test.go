@@ -93,3 +93,17 @@ func readCells() []readCell {
 	all = cross(all, everyMethod, func(c *readCell, v Method) { c.method = v })
 	return cross(all, everyCaller, func(c *readCell, v Caller) { c.owner = v })
 }
+
+func TestAuditorsAreThoseThatMayRead(t *testing.T) {
+	p := parsed(t)
+	for _, who := range everyCaller {
+		if got, want := p.Audits(who), who == auditor; got != want {
+			t.Errorf("%s audits: got %t, want %t", who, got, want)
+		}
+	}
+	for name, none := range map[string]*Policy{"no policy": nil, "an empty policy": {}} {
+		if none.Audits(auditor) {
+			t.Errorf("%s has an auditor", name)
+		}
+	}
+}

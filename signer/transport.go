@@ -9,18 +9,53 @@ import (
 	"net"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
 )
 
 // transport is TLS 1.3 with a client certificate that names one caller. There
 // are no session tickets: each connection proves itself. Each begins under the
 // credentials that are in force then.
 func (s *Server) transport() credentials.TransportCredentials {
-	return &transport{server: s, TransportCredentials: credentials.NewTLS(&tls.Config{
+	return &transport{server: s, TransportCredentials: credentials.NewTLS(s.TLS())}
+}
+
+// TLS returns that of the service's connections, for what is served beside it: it
+// shows the same certificate and lets the same clients connect, by the credentials
+// in force when a connection begins.
+func (s *Server) TLS() *tls.Config {
+	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			return s.handshake(s.credentials.Load()), nil
 		},
-	})}
+	}
+}
+
+// Welcomes judges a connection under [Server.TLS] once more, by the credentials in
+// force now. The error, of kind NotAllowed, tells why its client may not connect
+// any more.
+func (s *Server) Welcomes(state *tls.ConnectionState) error {
+	now := s.credentials.Load()
+	if _, err := s.caller(state, now); err != nil {
+		return err
+	}
+	return s.verifies(*state, now)
+}
+
+// Audits tells whether the client of such a connection is one of the policy's
+// auditors now.
+func (s *Server) Audits(state *tls.ConnectionState) bool {
+	caller, err := s.caller(state, s.credentials.Load())
+	return err == nil && s.policy.Load().Audits(caller)
+}
+
+func (s *Server) caller(state *tls.ConnectionState, c *Credentials) (policy.Caller, error) {
+	if state == nil {
+		return "", fault.New(fault.NotAllowed, "the connection is not TLS")
+	}
+	return identify(*state, c, s.clock())
 }
 
 // handshake is the TLS of one connection.

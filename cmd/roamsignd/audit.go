@@ -24,6 +24,9 @@ type auditing struct {
 	// made anew where it is missing. Default: the log's directory, with ".index"
 	// after it.
 	Index string `yaml:"index"`
+	// Listen is the address, HOST:PORT, where the log is served over HTTPS, to whom
+	// the service lets connect: entries to auditors only. Left out: nowhere.
+	Listen string `yaml:"listen"`
 }
 
 // index is where the index is, "" for nowhere.

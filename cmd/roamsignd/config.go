@@ -116,7 +116,7 @@ func decode(path string) (*setup, *strict.Document, error) {
 	}
 	document.Locate("", s.Signer.Validate())
 	document.Locate("", prefixed("metrics", checkMetrics(s.Metrics)))
-	document.Locate("audit.", s.Audit.Validate())
+	document.Locate("audit.", errors.Join(s.Audit.Validate(), s.Audit.checkListen()))
 	s.locateTokens(document)
 	return s, document, nil
 }

@@ -100,13 +100,11 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if err != nil {
 		return err
 	}
-	scrapes, err := listenMetrics(s.Metrics)
+	scrapes, checks, err := s.listenBeside(log)
 	if err != nil {
 		return err
 	}
-	if scrapes != nil {
-		defer func() { _ = scrapes.Close() }()
-	}
+	defer closeAll(scrapes, checks)
 	record, err := audit.Open(ctx, s.Audit.log(), log)
 	if err != nil {
 		return err
@@ -132,6 +130,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		err = whileAny(ctx, tokens, func(ctx context.Context) error {
 			files := newReloader(s, watched{server, meter}, log)
 			defer meter.serve(scrapes, moment{meter, s, tokens, server, files.sources}, log)()
+			defer serveAudit(checks, record.Source(), server, log)()
 			defer files.start(ctx, hangups)()
 			defer questions.start(ctx)()
 			return server.Serve(ctx, listener)
