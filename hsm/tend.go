@@ -18,7 +18,7 @@ const (
 
 	firstWait = 50 * time.Millisecond  // before the first try to reconnect; doubled for each further one
 	longWait  = 500 * time.Millisecond // at most, so that service is back within a second of the device
-	slowWait  = 30 * time.Second       // at most, where it is people who must do something
+	slowWait  = 5 * time.Second        // at most, where the token signed wrongly or holds another key
 
 	steady = 10 * time.Second // in service for so long: the next loss has nothing to do with the last
 )
@@ -88,9 +88,10 @@ func (t *Token) reconnect(wait time.Duration) time.Duration {
 }
 
 // longest returns how long to wait between tries, given why the token was lost
-// and why it did not come back.
+// and why it did not come back. What a token says while it comes back may sound
+// final and not be so; a PIN that it refuses is another matter, and ends all tries.
 func longest(lost, err error) time.Duration {
-	if fault.Of(lost) == fault.SignatureWrong || err != nil && classOf(err) == permanentClass {
+	if fault.Of(lost) == fault.SignatureWrong || errors.Is(err, ErrKeyMismatch) {
 		return slowWait
 	}
 	return longWait
