@@ -16,9 +16,9 @@ import (
 
 // What it takes to name one slip is bounded, in bytes that are hashed or written;
 // what else costs time is counted in what it would take to hash. The bound is
-// enough for every form of an invoice of 100 KB, and for the likely ones of any.
+// enough for every form of an invoice of 60 KB, and for the likely ones of any.
 const (
-	maxEffort    = 5 << 20
+	maxEffort    = 3 << 20
 	perName      = 100 // of an element or attribute that is read again
 	perCharacter = 16  // of a JSON value or escape that is written again
 )
