@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -27,6 +28,7 @@ func TestScripts(t *testing.T) {
 	if err != nil || len(invoices) == 0 {
 		t.Fatalf("finding the invoices: got %d, %v", len(invoices), err)
 	}
+	files := slices.Concat(desk.files, invoices)
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		RequireExplicitExec: true,
@@ -34,7 +36,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
 			env.Setenv("LOG", desk.path("log"))
-			for _, file := range append(desk.files, invoices...) {
+			for _, file := range files {
 				content, err := os.ReadFile(file)
 				if err != nil {
 					return err
