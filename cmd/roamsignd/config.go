@@ -157,7 +157,8 @@ func loadPolicy(path string) (*policy.Policy, error) {
 }
 
 // current tells which of its own certificates, as far as they could be read, are
-// not valid at now, and whether a revocation list should have been renewed. The service starts all the same: it tells those who call.
+// not valid at now, and whether a revocation list should have been renewed. The
+// service starts all the same: it tells those who call.
 func (s *setup) current(now time.Time) error {
 	own := map[string]*x509.Certificate{}
 	if leaf := s.credentials.Certificate.Leaf; leaf != nil {
