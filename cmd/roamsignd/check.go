@@ -79,7 +79,7 @@ func (s *setup) prove(ctx context.Context) error {
 }
 
 // holder tells whether the signing certificate is that of the policy's
-// intermediary, as far as both could be read.
+// intermediary, as far as both could be read, and what to do if it is not.
 func (s *setup) holder(rules *policy.Policy) error {
 	if len(s.chain) == 0 {
 		return nil
@@ -94,7 +94,11 @@ func (s *setup) holder(rules *policy.Policy) error {
 			brn = value
 		}
 	}
-	return errors.Join(faultsOf(s.Policy, rules.CheckHolder(tin, brn))...)
+	if err := rules.CheckHolder(tin, brn); err != nil {
+		return fmt.Errorf("%w: LHDN would refuse what is signed (DS311, DS312): correct the intermediary there, or name the certificate of its own in signing.certificate",
+			errors.Join(faultsOf(s.Policy, err)...))
+	}
+	return nil
 }
 
 // warnings are the policy's, under the signing certificate if it could be read.

@@ -180,18 +180,40 @@ func TestCheckComparesTheCertificateWithTheIntermediary(t *testing.T) {
 	}
 }
 
-func TestWhatCheckWouldSayOfANewPolicyIsInTheLog(t *testing.T) {
+func TestWhatCheckWouldWarnOfInANewPolicyIsInTheLog(t *testing.T) {
 	d := newLookout(t, asMade)
-	write(t, d.file(devPolicy), strings.ReplaceAll(oddPolicy, "202001234590", "202001234591"))
+	write(t, d.file(devPolicy), oddPolicy)
 	d.readAll()
 	d.expect(
-		"level=WARN|LHDN will refuse what is signed|"+d.file(devPolicy)+": line 3: the intermediary is C20880050090, brn 202001234591",
 		"level=WARN|roamsignd check tells all|file="+d.file(devPolicy)+"|warnings=2|line 2: the representation of taxpayer C20880050010 ended",
 		`level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration",
 	)
 	if len(d.told.policies) != 2 || d.told.report != nil {
 		t.Errorf("got %+v, want the policy in force, and no fault", d.told)
 	}
+}
+
+func TestAPolicyOfAnotherIntermediaryIsNotTakenOver(t *testing.T) {
+	d := newLookout(t, asMade)
+	write(t, d.file(devPolicy), strings.ReplaceAll(oddPolicy, "202001234590", "202001234591"))
+	d.readAll()
+	d.expect(
+		"level=WARN|stays in force|what=policy|"+d.file(devPolicy)+": line 3: the intermediary is C20880050090, brn 202001234591|correct the intermediary",
+		"what=tls", "what=signing.certificate", "what=configuration",
+	)
+	if len(d.told.policies) != 1 || d.told.report == nil || !strings.Contains(d.told.report.Error(), "the intermediary is") {
+		t.Errorf("got %+v, want that the old policy stays and health is told", d.told)
+	}
+	write(t, d.file(devPolicy), oddPolicy)
+	d.readAll()
+	if len(d.told.policies) != 2 || d.told.report != nil {
+		t.Errorf("got %+v, want the corrected policy in force", d.told)
+	}
+	d.expect("roamsignd check tells all", `level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration")
+	check(t, ca.WriteCertificates(d.file(devSigning), rsaCertificate(t))) // nobody's
+	d.readAll()
+	d.expect("roamsignd check tells all", "what=policy", "what=tls",
+		`level=WARN|not taken over|what=signing.certificate|the signing certificate is that of \"\", brn \"\"`, "what=configuration")
 }
 
 func sumOf(t *testing.T, path string) string {

@@ -141,6 +141,10 @@ var failures = []failing{
 	{"a policy that is not understood", func(t *testing.T, dir string) {
 		replace(t, filepath.Join(dir, devPolicy), "taxpayers: all", "taxpayers: most")
 	}, []string{"serve", "check", "login", "dev"}, 1, []string{devPolicy + ": line 11: ", "must be a list"}},
+	{"a certificate of another than the policy's intermediary", func(t *testing.T, dir string) {
+		replace(t, filepath.Join(dir, devPolicy), "taxpayers:\n", "taxpayers:\n  - {tin: C20880050080, brn: \"202001234590\", intermediary: true}\n")
+	}, []string{"serve", "check", "login", "dev"}, 1, []string{
+		devPolicy + ": line 3: the intermediary is C20880050080", `the signing certificate is that of "C20880050090"`, "correct the intermediary there, or"}},
 	{"a key of the configuration that nobody knows", func(t *testing.T, dir string) {
 		replace(t, filepath.Join(dir, devConfig), "policy: policy.yaml", "policy: policy.yaml\npolice: policy.yaml")
 	}, []string{"serve", "check", "login", "dev"}, 1, []string{devConfig + ": line 10: police is not a key"}},

@@ -160,17 +160,17 @@ func (r *reloader) takePolicy() ([]string, error) {
 	if err != nil {
 		return nil, errors.Join(faultsOf(r.setup.Policy, err)...)
 	}
+	if err := r.setup.holder(rules); err != nil {
+		return nil, err
+	}
 	r.server.SetPolicy(rules)
 	r.warnOf(rules)
 	return nil, nil
 }
 
-// warnOf tells the log what "roamsignd check" would say of a policy without
-// faults, in one line each, however much it is.
+// warnOf tells the log what "roamsignd check" would warn of, in one line, however
+// much it is.
 func (r *reloader) warnOf(rules *policy.Policy) {
-	if err := r.setup.holder(rules); err != nil {
-		r.log.Warn("LHDN will refuse what is signed", "error", err.Error())
-	}
 	if warnings := r.setup.warnings(rules, r.now()); len(warnings) > 0 {
 		r.log.Warn("the policy denies more than it seems to: roamsignd check tells all",
 			"file", r.setup.Policy, "warnings", len(warnings), "first", warnings[0].Error())
@@ -196,6 +196,12 @@ func (r *reloader) compareSigning() ([]string, error) {
 	chain, err := r.setup.Signing.load()
 	if err != nil || slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
 		return nil, err
+	}
+	next := &setup{config: r.setup.config, chain: chain}
+	if rules, err := loadPolicy(next.Policy); err == nil { // else that is told of the policy
+		if err := next.holder(rules); err != nil {
+			return nil, err
+		}
 	}
 	return []string{"signing.certificate"}, nil
 }

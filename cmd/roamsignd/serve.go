@@ -96,6 +96,9 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	hangups := make(chan os.Signal, 1)      // from here on SIGHUP ends nothing
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
+	if err := s.holder(s.policy); err != nil {
+		return err
+	}
 	super, err := newSupervisor(os.Getenv)
 	if err != nil {
 		return err
