@@ -49,7 +49,8 @@ type Config struct {
 
 	// KeyLabel and KeyID (hexadecimal) name the private key by CKA_LABEL and
 	// CKA_ID: at least one is needed, and both must fit when both are given. No
-	// key, or several: an error that lists what is there.
+	// key: an error that lists what is there. Several: serving takes the one whose
+	// modulus is the certificate's; the ceremony, which has none, refuses.
 	KeyLabel string `yaml:"key_label"`
 	KeyID    string `yaml:"key_id"`
 

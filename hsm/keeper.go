@@ -190,26 +190,46 @@ func (k *keeper) open(lost *generation) (next generation, err error) {
 // admit logs in, finds the key and proves that it is the certificate's.
 func (k *keeper) admit(s slot, session pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
 	if err := s.login(session); err != nil {
-		if classOf(err) == permanentClass {
+		if loginRefused(err) {
 			k.refused.Store(&err)
 		}
 		return 0, fmt.Errorf("logging in: %w", err)
 	}
-	key, err := s.findKey(session)
+	found, err := s.findKeys(session)
 	if err != nil {
 		return 0, err
 	}
+	var others []error
+	for _, key := range found {
+		err := k.recognise(s, session, key)
+		switch {
+		case err == nil:
+			return key, nil
+		case classOf(err) != permanentClass:
+			return 0, err
+		}
+		others = append(others, err)
+	}
+	if len(others) == 1 {
+		return 0, others[0]
+	}
+	return 0, fmt.Errorf("none of the %d keys that fit is the certificate's: %w", len(others), errors.Join(others...))
+}
+
+// recognise returns nil when a key that the config names is the certificate's. Who
+// can write to the token can give any key that name, so its modulus and a signature tell.
+func (k *keeper) recognise(s slot, session pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
 	public, err := s.publicKey(session, key)
-	if err != nil {
-		return 0, fmt.Errorf("reading key %s: %w", k.config.keyName(), err)
+	_, told := errors.AsType[pkcs11.Error](err)
+	switch {
+	case told:
+		return fmt.Errorf("reading key %s: %w", k.config.keyName(), err)
+	case err != nil:
+		return fmt.Errorf("%w: key %s: %w", ErrKeyMismatch, k.config.keyName(), err)
+	case !public.Equal(k.public):
+		return fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, k.config.keyName())
 	}
-	if !public.Equal(k.public) {
-		return 0, fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, k.config.keyName())
-	}
-	if err := s.prove(session, key, k.public); err != nil {
-		return 0, err
-	}
-	return key, nil
+	return s.prove(session, key, k.public)
 }
 
 // prove signs a random digest and verifies the signature.

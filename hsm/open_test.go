@@ -149,12 +149,13 @@ func TestAmbiguousLabelListsSerials(t *testing.T) {
 	closeToken(t, open)
 }
 
+// TestAmbiguousKeyListsKeys: the ceremony knows no certificate that would tell.
 func TestAmbiguousKeyListsKeys(t *testing.T) {
 	token := softhsmtest.Shared(t)
 	importKey(t, token, newRSA(t, 2048), token.Config.KeyLabel, []byte{0xAB})
 	config := token.Config
 	config.KeyID = ""
-	_, err := hsm.Open(t.Context(), config, token.Certificate)
+	_, err := hsm.PublicKey(t.Context(), config)
 	wantError(t, err, hsm.ErrNoKey, fault.TokenUnavailable, "2 keys", token.Config.KeyID, `ID "ab"`)
 }
 

@@ -114,6 +114,17 @@ func (s slot) login(session pkcs11.SessionHandle) error {
 	return called("C_Login", err)
 }
 
+// loginRefused reports whether an error of login is the token's last word on the
+// PIN or its user, after which trying again may lock it. What other calls on the way
+// there say may sound final, too, and pass with an outage.
+func loginRefused(err error) bool {
+	if errors.Is(err, ErrPINIncorrect) || errors.Is(err, ErrPINLocked) {
+		return true
+	}
+	call, ok := errors.AsType[*callError](err)
+	return ok && call.function == "C_Login" && classOf(err) == permanentClass
+}
+
 // tries says what the token's flags tell after a wrong PIN, given the flags before.
 func (s slot) tries(before uint) string {
 	info, err := s.p11.GetTokenInfo(s.id)
@@ -173,24 +184,29 @@ func keyTemplate(class uint, label string, id []byte) []*pkcs11.Attribute {
 
 // findKey finds the one private key that the config names.
 func (s slot) findKey(session pkcs11.SessionHandle) (pkcs11.ObjectHandle, error) {
-	template := keyTemplate(pkcs11.CKO_PRIVATE_KEY, s.config.KeyLabel, s.config.keyID())
-	found, err := s.find(session, template...)
-	if err != nil {
+	found, err := s.findKeys(session)
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	switch len(found) {
-	case 1:
+	case len(found) == 1:
 		return found[0], nil
-	case 0:
-		all, err := s.find(session, keyTemplate(pkcs11.CKO_PRIVATE_KEY, "", nil)...)
-		if err != nil {
-			return 0, err
-		}
-		return 0, fmt.Errorf("%w: %s; the token has %s", ErrNoKey, s.config.keyName(),
-			list(s.describe(session, all), "no RSA private key"))
 	}
 	return 0, fmt.Errorf("%w: %s fits %d keys: %s: give both label and ID", ErrNoKey, s.config.keyName(), len(found),
 		list(s.describe(session, found), ""))
+}
+
+// findKeys finds the private keys that the config names, one at least.
+func (s slot) findKeys(session pkcs11.SessionHandle) ([]pkcs11.ObjectHandle, error) {
+	found, err := s.find(session, keyTemplate(pkcs11.CKO_PRIVATE_KEY, s.config.KeyLabel, s.config.keyID())...)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	all, err := s.find(session, keyTemplate(pkcs11.CKO_PRIVATE_KEY, "", nil)...)
+	if err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("%w: %s; the token has %s", ErrNoKey, s.config.keyName(),
+		list(s.describe(session, all), "no RSA private key"))
 }
 
 // describe names keys by label and ID, as far as the token tells.
