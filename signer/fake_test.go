@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/roamsign/roamsign/internal/fault"
 )
@@ -88,20 +87,6 @@ func remembering() way {
 		signature, err := honest(ctx, k, digest)
 		known.Store(digest, signature)
 		return signature, err
-	}
-}
-
-// inItsOwnTime signs as a network HSM does: it takes a while, and none of this
-// machine's.
-func inItsOwnTime(a time.Duration) way {
-	known := remembering()
-	return func(ctx context.Context, k *fakeKey, digest [32]byte) ([]byte, error) {
-		select {
-		case <-time.After(a):
-			return known(ctx, k, digest)
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
 	}
 }
 

@@ -28,6 +28,21 @@ func TestALossIsFoundWhicheverWayIsBetter(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
 	}
+	no := false
+	for _, c := range []struct {
+		name string
+		now  row
+		want string
+	}{
+		{"twice the ratio, but within the goal", row{Name: "fairness/p99", Ratio: 2}, ""},
+		{"the goal is missed", row{Name: "fairness/p99", Ratio: 1, Met: &no}, "misses its goal"},
+		{"it was not measured", row{Name: "other"}, "not measured"},
+	} {
+		got := losses([]row{{Name: "fairness/p99", Ratio: 1, Better: lower}}, []row{c.now})["fairness/p99"]
+		if (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("fairness: %s: got %q, want %q", c.name, got, c.want)
+		}
+	}
 	if lost := losses([]row{{Name: "gone", Ratio: 1}}, []row{{Name: "other", Ratio: 1}}); lost["gone"] == "" || len(lost) != 1 {
 		t.Errorf("a row that is gone: got %v", lost)
 	}

@@ -97,19 +97,6 @@ func (s *stage) documents() []row {
 	}
 }
 
-// fairness is package signer's own measurement: a caller of single signatures
-// beside a flood, in front of a token of 4 sessions of 5 ms.
-func (s *stage) fairness() []row {
-	f := s.figures("signer", "^BenchmarkFairness$/^single", "1x", map[bool]string{true: "1", false: "3"}[s.pace.few == 1])["BenchmarkFairness/single_beside_a_flood"]
-	if f["ratio"] == 0 {
-		s.b.Fatal("BenchmarkFairness says nothing")
-	}
-	return []row{{
-		Name: "fairness/p99", Value: f["p99-beside-ms"], Unit: "ms", Baseline: f["p99-alone-ms"], Ratio: f["ratio"],
-		Of: "p99 alone", Better: lower, Note: "4 sessions of 5 ms, beside 1,000 in flight",
-	}}
-}
-
 // atOnce is how many requests are in flight in a flood.
 const atOnce = 10_000
 

@@ -56,6 +56,8 @@ var goals = map[string][]goal{
 	"xades/xml/290KB":        {{"ratio", true, 1}},
 	"xades/json":             {{"ratio", true, 2}},
 	"xades/prepare-complete": {{"value", false, 100}},
+	"fairness/shares":        {{"value", false, 3}},
+	"fairness/batches":       {{"value", false, 3}},
 	"rss/load":               {{"value", false, 150}},
 	"rss/after":              {{"ratio", false, 1.20}},
 	"start":                  {{"value", false, 300}},
@@ -146,7 +148,7 @@ const tolerated = 0.15
 
 // losses names what became worse than on record: by ratios, since they hold on
 // other machines, too. A row on record that is not there is a loss. A row without
-// a ratio is not compared.
+// a ratio is not compared, and those of fairness are held to their goals.
 func losses(record, rows []row) map[string]string {
 	now := map[string]row{}
 	for _, r := range rows {
@@ -157,6 +159,12 @@ func losses(record, rows []row) map[string]string {
 		r, measured := now[before.Name]
 		var change float64 // how much of before's merit is left
 		switch {
+		case measured && strings.HasPrefix(before.Name, "fairness/"):
+			// Its goal judges it, where it has one: a p99 is too restless to be compared.
+			if r.Met != nil && !*r.Met {
+				lost[before.Name] = "misses its goal"
+			}
+			continue
 		case before.Ratio == 0:
 			continue
 		case !measured || r.Ratio == 0:

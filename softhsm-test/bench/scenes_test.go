@@ -40,7 +40,7 @@ var scenes = []scene{
 	{[]string{"ceiling/signdigest/5ms", "ceiling/signdigests/5ms"}, ceiling("/5ms", 5*time.Millisecond)},
 	{[]string{"audit/on-off"}, (*stage).record},
 	{[]string{"xades/xml/9KB", "xades/xml/290KB", "xades/json", "xades/prepare-complete"}, (*stage).documents},
-	{[]string{"fairness/p99"}, (*stage).fairness},
+	{[]string{"fairness/p99", "fairness/shares", "fairness/batches", "fairness/p99/softhsm", "fairness/shares/softhsm"}, (*stage).fairness},
 	{[]string{"rss/rest", "rss/load", "rss/after"}, (*stage).memories},
 }
 

@@ -46,6 +46,7 @@ type orders struct {
 	Sessions int           // of the token, or stand-in
 	Delay    time.Duration // of the stand-in's signatures
 	Forget   bool          // put nothing on record
+	Rules    string        // the policy, if not dev mode's
 	Profile  string        // where to write a CPU profile, if anywhere
 }
 
@@ -343,9 +344,6 @@ func overSigner(o orders) (func(context.Context, net.Listener) error, error) {
 		return nil, err
 	}
 	parts.Key, parts.Sessions, parts.Certificate = tokens, tokens.Sessions(), chain[0]
-	if o.Forget {
-		parts.Record = &unrecorded{}
-	}
 	server, err := signer.New(parts)
 	if err != nil {
 		return nil, err
@@ -380,6 +378,14 @@ func (u *unrecorded) Append(context.Context, audit.Entry) (uint64, error) {
 // Ready is always so.
 func (u *unrecorded) Ready() error { return nil }
 
+// recordFor is the record that those orders want.
+func recordFor(o orders) (signer.Record, error) {
+	if o.Forget {
+		return &unrecorded{}, nil
+	}
+	return recordIn(o.Dir)
+}
+
 // recordIn makes an audit log of its own, beside dev mode's, for as long as the
 // process lives.
 func recordIn(dir string) (*audit.Log, error) {
@@ -408,15 +414,17 @@ func partsOf(o orders) (signer.Parts, error) {
 	if err != nil {
 		return signer.Parts{}, err
 	}
-	text, err := os.ReadFile(filepath.Join(o.Dir, "policy.yaml"))
-	if err != nil {
-		return signer.Parts{}, err
+	text := []byte(o.Rules)
+	if o.Rules == "" {
+		if text, err = os.ReadFile(filepath.Join(o.Dir, "policy.yaml")); err != nil {
+			return signer.Parts{}, err
+		}
 	}
 	rules, err := policy.Parse(text)
 	if err != nil {
 		return signer.Parts{}, err
 	}
-	record, err := recordIn(o.Dir)
+	record, err := recordFor(o)
 	if err != nil {
 		return signer.Parts{}, err
 	}

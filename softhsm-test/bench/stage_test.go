@@ -216,17 +216,24 @@ func (s *stage) employ(o orders) *server {
 func (v *server) connect(count int) {
 	s := v.stage
 	s.b.Helper()
-	roots, err := ca.LoadPool(filepath.Join(s.dir, "tls-ca.pem"))
-	s.check(err)
 	own, err := ca.LoadPair(filepath.Join(s.dir, "client.pem"), filepath.Join(s.dir, "client.key"))
 	s.check(err)
 	for len(v.clients) < count {
-		connection, err := grpc.NewClient("passthrough:///"+v.address, grpc.WithTransportCredentials(credentials.NewTLS(
-			&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{own}})))
-		s.check(err)
-		s.b.Cleanup(func() { _ = connection.Close() })
-		v.clients = append(v.clients, roamsignv1.NewSignerServiceClient(connection))
+		v.clients = append(v.clients, v.dial(own))
 	}
+}
+
+// dial opens one more connection, as whom the certificate names.
+func (v *server) dial(own tls.Certificate) roamsignv1.SignerServiceClient {
+	s := v.stage
+	s.b.Helper()
+	roots, err := ca.LoadPool(filepath.Join(s.dir, "tls-ca.pem"))
+	s.check(err)
+	connection, err := grpc.NewClient("passthrough:///"+v.address, grpc.WithTransportCredentials(credentials.NewTLS(
+		&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{own}})))
+	s.check(err)
+	s.b.Cleanup(func() { _ = connection.Close() })
+	return roamsignv1.NewSignerServiceClient(connection)
 }
 
 // learn asks the server for its certificate.
