@@ -19,6 +19,7 @@ type Grant struct {
 	at          time.Time
 	window      Window
 	limits      Limits // the caller's
+	blind       Limits // of the blind methods together, if the method is one
 	own         Limits // the method's
 }
 
@@ -54,8 +55,12 @@ func (g Grant) Window() Window {
 // Limits returns what the caller may take of this signer, by all methods.
 func (g Grant) Limits() Limits { return g.limits }
 
+// BlindLimits returns what the caller may take of this signer by all [Blind]
+// methods, within Limits. There are none where the method is not one of those.
+func (g Grant) BlindLimits() Limits { return g.blind }
+
 // MethodLimits returns what the caller may take of this signer by this method,
-// within Limits.
+// within Limits and BlindLimits.
 func (g Grant) MethodLimits() Limits { return g.own }
 
 // Covers tells whether a document issued at that time is one of the
@@ -85,10 +90,14 @@ func (p *Policy) Decide(who Caller, method Method, taxpayer TIN, certificate [32
 	held, represented, why := p.judge(who, method, taxpayer, certificate, now)
 	switch why {
 	case allowed:
-		return Grant{
+		grant := Grant{
 			caller: who, method: method, taxpayer: taxpayer, certificate: certificate, at: now,
 			window: represented.Window, limits: held.limits, own: held.methods[method],
-		}, nil
+		}
+		if method.Blind() {
+			grant.blind = held.blind
+		}
+		return grant, nil
 	case outOfWindow:
 		return Grant{}, outside(taxpayer, represented.Window, now)
 	default:

@@ -9,7 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Limits are what one caller may take of one signer, or of one of its methods.
+// Limits are what one caller may take of one signer, by all methods, by the blind
+// ones together, or by one.
 // They narrow what a [Grant] allows and allow nothing by themselves. A field
 // that is zero sets no limit.
 type Limits struct {
@@ -65,17 +66,34 @@ func (r *reading) methodLimits(node *yaml.Node, c *caller) {
 		return
 	}
 	for key, value := range r.pairs(node) {
-		method, err := ParseMethod(key.Value)
-		if err != nil || !slices.Contains(signing, method) {
-			r.fault(key, "%s is not a method with limits: those are %s", quoted(key.Value), listed(signing))
+		method := Method(key.Value)
+		if !slices.Contains(signing, method) && method != Blind {
+			r.fault(key, "%s is not a method with limits: those are %s, and %s for %s together", quoted(key.Value), listed(signing), Blind, listed(blind))
 			continue
 		}
 		limits := r.limits(value, "limits of "+string(method), methodKeys)
-		if !c.may(method) {
+		switch {
+		case method == Blind && c.mayAny(blind):
+			c.blind = limits
+		case method == Blind:
+			r.warn(key.Line, "none of %s is granted, so the limits of %s are for nothing", listed(blind), Blind)
+		case c.may(method):
+			c.methods[method] = limits
+		default:
 			r.warn(key.Line, "method %s is not granted, so its limits are for nothing", method)
-			continue
 		}
-		c.methods[method] = limits
+	}
+	r.uncapped(node, c)
+}
+
+// uncapped warns of a cap on one blind method, where the other, which signs just as
+// blindly, is granted without.
+func (r *reading) uncapped(node *yaml.Node, c *caller) {
+	for i, method := range blind {
+		other := blind[1-i]
+		if c.may(method) && c.may(other) && c.methods[method] != (Limits{}) && c.methods[other] == (Limits{}) && c.blind == (Limits{}) {
+			r.warn(node.Line, "method %s is capped, but %s, which is as blind, is not: %s caps both together", method, other, Blind)
+		}
 	}
 }
 
@@ -107,13 +125,13 @@ func (r *reading) count(node *yaml.Node, what string, most int) int {
 	return n
 }
 
-// Daily tells whether any caller has a daily quota, of its own or of a method.
+// Daily tells whether any caller has a daily quota, of whatever methods.
 func (p *Policy) Daily() bool {
 	if p == nil {
 		return false
 	}
 	for _, c := range p.callers {
-		if c.limits.Daily > 0 {
+		if c.limits.Daily > 0 || c.blind.Daily > 0 {
 			return true
 		}
 		for _, own := range c.methods {

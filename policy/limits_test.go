@@ -48,6 +48,62 @@ func TestAGrantCarriesTheCallersLimitsAndTheMethods(t *testing.T) {
 	}
 }
 
+func TestTheBlindMethodsHaveLimitsTogether(t *testing.T) {
+	p, err := Parse([]byte("taxpayers: [{tin: C20880050010}]\ncallers:\n  - name: erp.example.com\n    taxpayers: all\n" +
+		"    methods: [SignDigest, SignDigests, SignDocument]\n    method_limits: {blind: {daily: 500}, SignDigests: {daily: 400}, SignDocument: {daily: 300}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for method, want := range map[Method][]Limits{ // together, and by itself
+		SignDigest:   {{Daily: 500}, {}},
+		SignDigests:  {{Daily: 500}, {Daily: 400}},
+		SignDocument: {{}, {Daily: 300}},
+	} {
+		grant, err := p.Decide("erp.example.com", method, windowed, some, first)
+		if err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+		if diff := cmp.Diff(want, []Limits{grant.BlindLimits(), grant.MethodLimits()}); diff != "" {
+			t.Errorf("%s: limits (-want +got):\n%s", method, diff)
+		}
+	}
+	for _, method := range []Method{Blind, GetCertificate, ListTaxpayers} {
+		if _, err := p.Decide("erp.example.com", method, windowed, some, first); err == nil || p.Permit("erp.example.com", method) == nil {
+			t.Errorf("limits of %s granted %s", Blind, method)
+		}
+	}
+	if _, err := ParseMethod(string(Blind)); err == nil {
+		t.Errorf("%s can be granted", Blind)
+	}
+}
+
+func TestACapThatTheOtherBlindMethodEvadesIsWarnedOf(t *testing.T) {
+	const evaded = "is capped, but"
+	for _, row := range []struct{ methods, caps, want string }{
+		{"SignDigest, SignDigests", "SignDigest: {rate: 1}", "method SignDigest is capped, but SignDigests, which is as blind, is not: blind caps both together"},
+		{"SignDigest, SignDigests", "SignDigests: {daily: 1}", "method SignDigests is capped, but SignDigest, which is as blind, is not: blind caps both together"},
+		{"SignDigest, SignDigests", "SignDigests: {daily: 1}, SignDigest: {concurrent: 1}", ""},
+		{"SignDigest, SignDigests", "SignDigests: {daily: 1}, blind: {rate: 1}", ""},
+		{"SignDigest, SignDigests, SignDocument", "SignDocument: {daily: 1}", ""},
+		{"SignDigest, SignDocument", "SignDigest: {daily: 1}", ""},
+		{"SignDocument", "blind: {daily: 1}", "none of SignDigest, SignDigests is granted, so the limits of blind are for nothing"},
+	} {
+		p, err := Parse([]byte("taxpayers: [{tin: C20880050010}]\ncallers:\n  - {name: erp.example.com, taxpayers: all, methods: [" + row.methods + "], method_limits: {" + row.caps + "}}\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got string
+		for _, w := range p.Warnings(some, first) {
+			if w.Line == 3 && (strings.Contains(w.Message, evaded) || strings.Contains(w.Message, "for nothing")) {
+				got += w.Message
+			}
+		}
+		if got != row.want {
+			t.Errorf("%s with {%s}: got %q, want %q", row.methods, row.caps, got, row.want)
+		}
+	}
+}
+
 func TestFaultyLimitsAreTold(t *testing.T) {
 	const file = `    limits:
       rate: 0
@@ -71,7 +127,7 @@ line 12: unknown key "per_minute" in limits: the keys are rate, burst, daily, co
 line 14: burst without a rate limits nothing
 line 15: unknown key "weight" in limits of SignDocument: the keys are rate, burst, daily, concurrent
 line 15: rate must be a number of signatures a second above 0 and at most 1000000, not "NaN" (left out: no limit)
-line 16: "GetCertificate" is not a method with limits: those are SignDigest, SignDigests, SignDocument
+line 16: "GetCertificate" is not a method with limits: those are SignDigest, SignDigests, SignDocument, and blind for SignDigest, SignDigests together
 line 17: limits of SignDigests must be a mapping with the keys rate, burst, daily, concurrent`
 	_, err := limited(t, file)
 	if err == nil {
@@ -110,6 +166,8 @@ func TestWhetherAnyCallerHasADailyQuota(t *testing.T) {
 		{"    limits: {daily: 5}\n", true},
 		{"    method_limits: {SignDigest: {daily: 5}}\n", true},
 		{"    method_limits: {SignDigest: {rate: 5}}\n", false},
+		{"    method_limits: {blind: {daily: 5}}\n", true},
+		{"    method_limits: {blind: {rate: 5}}\n", false},
 	} {
 		p, err := Parse([]byte("taxpayers: [{tin: C20880050010}]\ncallers:\n  - {name: other.example.com, taxpayers: all, methods: [SignDigest]}\n" +
 			"  - name: erp.example.com\n    taxpayers: all\n    methods: [SignDigest]\n" + row.limits))

@@ -27,7 +27,7 @@ func TestTheManualsExampleIsAPolicyWithoutWarnings(t *testing.T) {
 		t.Errorf("warnings:\n%v", warnings)
 	}
 	grant, err := p.Decide(erp, SignDigest, windowed, some, first)
-	if err != nil || grant.Limits() != (Limits{50, 100, 20000, 64, 3}) || grant.MethodLimits().Daily != 500 {
+	if err != nil || grant.Limits() != (Limits{50, 100, 20000, 64, 3}) || grant.BlindLimits().Daily != 500 {
 		t.Errorf("got %+v, %v", grant, err)
 	}
 	for _, key := range slices.Concat(taxpayerKeys, callerKeys, callerLimits, []string{"groups"}) {

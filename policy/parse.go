@@ -34,7 +34,7 @@ type Faults = strict.Faults
 //	    methods: [SignDigest, GetCertificate, ListTaxpayers]
 //	    certificate: 5d0c...            # optional: whichever is current
 //	    limits: {rate: 50, burst: 100, daily: 20000, concurrent: 64, weight: 3} # optional
-//	    method_limits: {SignDigest: {daily: 500}}                               # optional
+//	    method_limits: {SignDigest: {daily: 500}}                               # optional; blind: both blind methods
 //	    reads: [retail]                 # optional: others' signatures of these
 //	    auditor: true                   # optional: everybody's signatures
 //

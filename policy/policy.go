@@ -37,15 +37,23 @@ const (
 	FindSignature  Method = "FindSignature"
 )
 
-// The methods by what they concern: a taxpayer on whose behalf they act, none or
-// every one, or what was signed on behalf of one. Together they are all, in the
+// The methods by what they concern: a taxpayer on whose behalf they act (blindly
+// or not), none or every one, or what was signed on behalf of one. Together they are all, in the
 // order in which they are listed.
 var (
 	signing  = []Method{SignDigest, SignDigests, SignDocument}
+	blind    = signing[:2]
 	general  = []Method{GetCertificate, ListTaxpayers}
 	readings = []Method{GetReceipt, ListSignatures, FindSignature}
 	methods  = slices.Concat(signing, general, readings)
 )
+
+// Blind is the name under which the blind methods are counted together. It is no
+// method, and none is granted by it.
+const Blind Method = "blind"
+
+// Blind tells whether the method signs whatever digest it is given.
+func (m Method) Blind() bool { return slices.Contains(blind, m) }
 
 // Methods returns every method.
 func Methods() []Method { return slices.Clone(methods) }
@@ -81,6 +89,7 @@ type Policy struct {
 // caller is what one caller is granted. Its zero value is nothing.
 type caller struct {
 	methods map[Method]Limits // those granted, with their own limits
+	blind   Limits            // of the blind ones together
 	signs   reach
 	reads   reach // others' signatures
 	auditor bool

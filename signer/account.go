@@ -11,7 +11,7 @@ import (
 // account is what one caller takes of this signer. [admission] guards it.
 type account struct {
 	making  int                      // signatures in the making
-	tallies map[policy.Method]*tally // by method; of all methods together, ""
+	tallies map[policy.Method]*tally // by method; of all methods together, "", and of the blind ones, policy.Blind
 	recent  memory
 }
 
@@ -29,13 +29,27 @@ func (a *account) tally(method policy.Method) *tally {
 
 // tally counts what limits are about. What it has counted outlives the limits.
 type tally struct {
-	method policy.Method // "": all of them
+	method policy.Method // "": all of them; policy.Blind: those
 	limits policy.Limits
 	bucket *rate.Limiter // nil: there is no rate
 	making int           // signatures in the making
 	used   int           // of the day's
 	kept   int           // what the state folder says was used: nothing beyond it is released
 }
+
+// counts are the tallies that something is on: of all methods, of the blind ones,
+// of one, as far as there are any.
+type counts struct {
+	all [3]*tally
+	n   int
+}
+
+func (c *counts) add(t *tally) {
+	c.all[c.n] = t
+	c.n++
+}
+
+func (c *counts) counted() []*tally { return c.all[:c.n] }
 
 // limited tells whether limits need an account.
 func limited(l policy.Limits) bool { return l.Rate > 0 || l.Daily > 0 || l.Concurrent > 0 }
@@ -117,7 +131,7 @@ type requestKey [16]byte
 type request struct {
 	key     requestKey
 	day     time.Time // on which it was charged
-	tallies [2]*tally // on which it was charged; nil is none
+	counts            // on which it was charged
 	making  int
 	retries int
 	settled bool // it stays charged

@@ -13,7 +13,7 @@ import (
 )
 
 // admission holds callers to their limits: rate, signatures in the making, and
-// the day's number, each of the caller and of the method. It counts for this
+// the day's number, each of the caller, of the blind methods, and of the method. It counts for this
 // signer alone. Safe for concurrent use.
 type admission struct {
 	log *slog.Logger
@@ -43,7 +43,7 @@ func newAdmission(log *slog.Logger) *admission {
 type charge struct {
 	account *account
 	request *request
-	tallies [2]*tally
+	counts
 }
 
 // charge charges a granted request. The error is of kind QuotaExceeded or
@@ -72,7 +72,7 @@ func (a *admission) charge(ctx context.Context, grant policy.Grant, id requestID
 
 // charged tells whether a grant's requests are charged at all.
 func charged(grant policy.Grant) bool {
-	return limited(grant.Limits()) || limited(grant.MethodLimits())
+	return limited(grant.Limits()) || limited(grant.BlindLimits()) || limited(grant.MethodLimits())
 }
 
 // keyOf hashes what makes a request the same as another: all but the time.
@@ -87,7 +87,6 @@ func keyOf(grant policy.Grant, id requestID, digest [32]byte) requestKey {
 
 // enter charges the account. With a round the charge holds once that is done.
 func (a *admission) enter(grant policy.Grant, key requestKey, now time.Time) (*charge, *round, error) {
-	limits := [2]policy.Limits{grant.Limits(), grant.MethodLimits()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.turn(now)
@@ -97,10 +96,17 @@ func (a *admission) enter(grant policy.Grant, key requestKey, now time.Time) (*c
 		a.accounts[grant.Caller()] = own
 	}
 	c := &charge{account: own}
-	for i, method := range []policy.Method{"", grant.Method()} {
-		if limited(limits[i]) || own.tallies[method] != nil {
-			c.tallies[i] = own.tally(method)
-			c.tallies[i].apply(limits[i], now)
+	for _, of := range []struct {
+		method policy.Method
+		limits policy.Limits
+	}{{"", grant.Limits()}, {policy.Blind, grant.BlindLimits()}, {grant.Method(), grant.MethodLimits()}} {
+		if of.method == policy.Blind && !grant.Method().Blind() {
+			continue
+		}
+		if limited(of.limits) || own.tallies[of.method] != nil {
+			t := own.tally(of.method)
+			t.apply(of.limits, now)
+			c.add(t)
 		}
 	}
 	if err := a.take(c, key, now); err != nil {
@@ -117,22 +123,6 @@ func (a *admission) enter(grant policy.Grant, key requestKey, now time.Time) (*c
 		return nil, nil, err
 	}
 	return c, kept, nil
-}
-
-// counted are the tallies that the charge is on.
-func (c *charge) counted() []*tally { return present(&c.tallies) }
-
-func present(tallies *[2]*tally) []*tally {
-	switch {
-	case tallies[0] == nil && tallies[1] == nil:
-		return nil
-	case tallies[0] == nil:
-		return tallies[1:]
-	case tallies[1] == nil:
-		return tallies[:1]
-	default:
-		return tallies[:]
-	}
 }
 
 // take finds the request's place in all limits, or takes nothing.
@@ -160,7 +150,7 @@ func (a *admission) take(c *charge, key requestKey, now time.Time) error {
 		c.request = known
 		return nil
 	}
-	c.request = &request{key: key, day: a.begins, tallies: c.tallies}
+	c.request = &request{key: key, day: a.begins, counts: c.counts}
 	c.account.recent.add(c.request)
 	for _, t := range c.counted() {
 		t.used++
@@ -191,7 +181,12 @@ func beyond(t *tally, kind fault.Kind, limit string, after time.Duration, now ti
 	again := now.Add(after + time.Millisecond - 1).Truncate(time.Millisecond).UTC()
 	metadata := map[string]string{"limit": limit, "retry_at": again.Format(time.RFC3339Nano)}
 	whose := "caller"
-	if t.method != "" {
+	switch t.method {
+	case "":
+	case policy.Blind:
+		metadata["method"] = string(t.method)
+		whose = "blind methods"
+	default:
 		metadata["method"] = string(t.method)
 		whose = "method " + string(t.method)
 	}
@@ -227,7 +222,7 @@ func (a *admission) release(c *charge, stays bool, now time.Time) {
 		return
 	}
 	c.account.recent.forget(r)
-	for _, t := range present(&r.tallies) {
+	for _, t := range r.counted() {
 		t.putBack(now)
 		if r.day.Equal(a.begins) {
 			t.used--

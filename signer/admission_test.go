@@ -138,6 +138,37 @@ func TestAMethodHasLimitsOfItsOwn(t *testing.T) {
 	d.is("all together, beyond", d.signs(whole), fault.QuotaExceeded, map[string]string{"limit": "daily", "retry_at": "2026-11-22T16:00:00Z"})
 }
 
+func TestTheBlindMethodsShareTheirLimits(t *testing.T) {
+	d := newDesk(t)
+	const limits = "    method_limits: {blind: {daily: 3}, SignDigests: {daily: 2}}\n"
+	single, batch, whole := d.granted(limits, erp, policy.SignDigest), d.granted(limits, erp, policy.SignDigests), d.granted(limits, erp, policy.SignDocument)
+	for range 2 {
+		d.is("in a batch", d.signs(batch), granted, nil)
+	}
+	d.is("the batches' own third", d.signs(batch), fault.QuotaExceeded, map[string]string{"limit": "daily", "method": "SignDigests", "retry_at": "2026-11-22T16:00:00Z"})
+	d.is("a single one", d.signs(single), granted, nil)
+	d.is("the fourth of both", d.signs(single), fault.QuotaExceeded, map[string]string{"limit": "daily", "method": "blind", "retry_at": "2026-11-22T16:00:00Z"})
+	for range 5 {
+		d.is("whole documents", d.signs(whole), granted, nil)
+	}
+
+	d = newDesk(t)
+	const atATime = "    method_limits: {blind: {concurrent: 1}}\n"
+	one, err := d.charge(d.granted(atATime, erp, policy.SignDigest), "a", "a")
+	must(t, err)
+	_, err = d.charge(d.granted(atATime, erp, policy.SignDigests), "b", "b")
+	d.is("one of a batch meanwhile", err, fault.RateLimited, map[string]string{"limit": "concurrent", "method": "blind", "retry_at": "2026-11-22T04:00:00.1Z"})
+	d.open.settle(one, true, nil, d.now)
+	d.is("one of a batch afterwards", d.signs(d.granted(atATime, erp, policy.SignDigests)), granted, nil)
+
+	d = newDesk(t)
+	const rate = "    method_limits: {blind: {rate: 1, burst: 1}}\n"
+	d.is("the first", d.signs(d.granted(rate, erp, policy.SignDigests)), granted, nil)
+	d.is("by the other method", d.signs(d.granted(rate, erp, policy.SignDigest)), fault.RateLimited, nil)
+	d.now = d.now.Add(time.Second)
+	d.is("a second later", d.signs(d.granted(rate, erp, policy.SignDigest)), granted, nil)
+}
+
 func TestLimitsAreOfOneCallerAndOneSigner(t *testing.T) {
 	d := newDesk(t)
 	const limits = "    limits: {daily: 1}\n"

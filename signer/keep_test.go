@@ -107,7 +107,7 @@ func (d *desk) keepsOn(folder string) {
 
 func TestAQuotaSurvivesARestart(t *testing.T) {
 	folder := t.TempDir()
-	const limits = "    limits: {daily: 1000}\n    method_limits: {SignDocument: {daily: 3}}\n"
+	const limits = "    limits: {daily: 1000}\n    method_limits: {SignDocument: {daily: 3}, blind: {daily: 950}}\n"
 	for range 3 { // restarts
 		d := newDesk(t)
 		end := d.keeps(folder)
@@ -126,8 +126,14 @@ func TestAQuotaSurvivesARestart(t *testing.T) {
 	for d.signs(grant) == nil {
 		n++
 	}
-	if want := 1000 - 903; n != want { // to the last: nothing was lost by stopping in order
-		t.Errorf("left after 903 of 1000: got %d, want %d", n, want)
+	if want := 950 - 900; n != want { // to the last: nothing was lost by stopping in order
+		t.Errorf("left of the blind methods' after 900 of 950: got %d, want %d", n, want)
+	}
+	grant = d.granted("    limits: {daily: 1000}\n", erp, policy.SignDigest)
+	for n = 0; d.signs(grant) == nil; n++ {
+	}
+	if want := 1000 - 953; n != want {
+		t.Errorf("left after 953 of 1000: got %d, want %d", n, want)
 	}
 }
 
