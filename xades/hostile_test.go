@@ -33,6 +33,24 @@ func filledAfter(document, text, unit string) string {
 	return filled(before+text, unit, after)
 }
 
+// twoBytePrefixes declares prefixes that differ in the second of two bytes.
+func twoBytePrefixes(count int) string {
+	var b strings.Builder
+	for i := range count {
+		fmt.Fprintf(&b, ` xmlns:%c="urn:x"`, rune(0x100+i))
+	}
+	return b.String()
+}
+
+// shuffled are attributes that stand in no order.
+func shuffled(count int) string {
+	var b strings.Builder
+	for i := range count {
+		fmt.Fprintf(&b, ` a%03d=""`, (i*77)%count)
+	}
+	return b.String()
+}
+
 // hostileShapes are documents of LHDN's size that cost the most to read, each in
 // its own way. What they want is what Verify says of them first.
 func hostileShapes(t testing.TB) map[string]string {
@@ -102,6 +120,10 @@ func hostileShapes(t testing.TB) map[string]string {
 		"many suppliers":                    filled(root+">", "<cac:AccountingSupplierParty/>", end),
 		"many TINs":                         filled(root+"><cac:AccountingSupplierParty><cac:Party>", `<cac:PartyIdentification><cbc:ID schemeID="TIN">C{n}</cbc:ID></cac:PartyIdentification>`, "</cac:Party></cac:AccountingSupplierParty>"+end),
 		"prefixes of one length":            filled(root+numbered(100, ` xmlns:p%03d="urn:x"`)+">", "<a"+numbered(100, ` p000:a%d=""`)+"/>", end),
+		"prefixes far from their names":     filled(`<i:Invoice xmlns:é="urn:x" xmlns:i="`+nsInvoice+`"`+twoBytePrefixes(120)+">", "<é:b/>", "</i:Invoice>"),
+		"the default namespace, far away":   filled(`<i:Invoice xmlns:i="`+nsInvoice+`"`+declared(120, "urn:x")+">", "<a/>", "</i:Invoice>"),
+		"attributes in no order":            filled(root+">", "<a"+shuffled(maxAttributes)+"/>", end),
+		"a long declaration":                `<?xml version="1.0"` + strings.Repeat(" ", MaxSigned-300) + "?>" + root + ">" + end,
 		"names of rare characters":          filled(root+">", "<\U00010000\U00010000/>", end),
 		"text of accents":                   filled(root+">", "é", end),
 		"texts that are no leaves":          filled(root+">", "<a>"+strings.Repeat("y", 40)+"<b/></a>", end),

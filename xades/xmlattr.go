@@ -2,6 +2,8 @@ package xades
 
 import (
 	"bytes"
+	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 )
@@ -187,39 +189,69 @@ func (s *xmlScanner) twice() *attribute {
 		}
 		return nil
 	}
-	s.sorted = s.sorted[:0]
-	for i := range s.attrs {
-		s.sorted = append(s.sorted, &s.attrs[i])
-	}
-	slices.SortFunc(s.sorted, s.byKindThenName)
-	for i, a := range s.sorted[1:] {
-		if s.same(a, s.sorted[i]) {
-			return a
+	sorted := s.inCanonicalOrder()
+	for i := range sorted[1:] {
+		if s.same(sorted[i].attribute, sorted[i+1].attribute) {
+			return sorted[i+1].attribute
 		}
 	}
 	return nil
 }
 
-// byKindThenName orders declarations by prefix, before the other attributes.
-func (s *xmlScanner) byKindThenName(a, b *attribute) int {
-	switch {
-	case a.declares && b.declares:
-		return bytes.Compare(s.declared(a), s.declared(b))
-	case a.declares:
-		return -1
-	case b.declares:
-		return 1
-	}
-	return s.byNamespaceThenName(a, b)
+// sortable is an attribute with what decides most comparisons.
+type sortable struct {
+	*attribute
+	start uint64 // the first bytes of the local name, or of the prefix declared
 }
 
-func (s *xmlScanner) byNamespaceThenName(a, b *attribute) int {
-	if a.space != b.space {
+// inCanonicalOrder gives the attributes in the order of canonical XML: the
+// declarations by prefix, then the others by namespace and name.
+func (s *xmlScanner) inCanonicalOrder() []sortable {
+	if len(s.sorted) == len(s.attrs) {
+		return s.sorted
+	}
+	inOrder := true
+	for i := range s.attrs {
+		a := &s.attrs[i]
+		s.sorted = append(s.sorted, sortable{a, startOf(s.sortedBy(a))})
+		inOrder = inOrder && (i == 0 || s.byNamespaceThenName(s.sorted[i-1], s.sorted[i]) < 0)
+	}
+	if !inOrder {
+		slices.SortFunc(s.sorted, s.byNamespaceThenName)
+	}
+	return s.sorted
+}
+
+// startOf gives the first eight bytes of a text as a number that has their order.
+func startOf(text []byte) uint64 {
+	var start [8]byte
+	copy(start[:], text)
+	return binary.BigEndian.Uint64(start[:])
+}
+
+func (s *xmlScanner) byNamespaceThenName(a, b sortable) int {
+	switch {
+	case a.declares && !b.declares:
+		return -1
+	case b.declares && !a.declares:
+		return 1
+	case !a.declares && a.space != b.space:
 		if order := bytes.Compare(s.ns.uri(a.space), s.ns.uri(b.space)); order != 0 {
 			return order
 		}
 	}
-	return bytes.Compare(s.local(a.name), s.local(b.name))
+	if a.start != b.start {
+		return cmp.Compare(a.start, b.start)
+	}
+	return bytes.Compare(s.sortedBy(a.attribute), s.sortedBy(b.attribute))
+}
+
+// sortedBy is what an attribute is sorted by among those of its namespace.
+func (s *xmlScanner) sortedBy(a *attribute) []byte {
+	if a.declares {
+		return s.declared(a)
+	}
+	return s.local(a.name)
 }
 
 // same tells whether two attributes have one name, or declare one prefix.

@@ -25,9 +25,6 @@ type canon struct {
 
 	literalGone bool // a literal run of blanks was dropped from it
 	sectioned   bool // it has a CDATA section
-
-	declares []*attribute // scratch of start
-	plainly  []*attribute
 }
 
 // difference is what readers of XML are known to read differently. A document
@@ -125,8 +122,8 @@ func (s *xmlScanner) inOrder() bool {
 	if len(s.attrs) < 2 && !s.apart {
 		return true
 	}
-	for i := range s.attrs {
-		if s.attrs[i].declares || i > 0 && s.byNamespaceThenName(&s.attrs[i-1], &s.attrs[i]) > 0 {
+	for i, a := range s.inCanonicalOrder() {
+		if a.declares || a.attribute != &s.attrs[i] {
 			return false
 		}
 	}
@@ -136,35 +133,26 @@ func (s *xmlScanner) inOrder() bool {
 // write writes a start tag that does not stand in the source as it must here.
 func (c *canon) write(s *xmlScanner, apex bool, version string) {
 	outer := int(s.innermost().mark)
-	c.declares, c.plainly = c.declares[:0], c.plainly[:0]
-	for i := range s.attrs {
-		a := &s.attrs[i]
-		switch {
-		case !a.declares:
-			c.plainly = append(c.plainly, a)
-		case !apex && !superfluous(s, outer, a):
-			c.declares = append(c.declares, a)
-		}
-	}
 	c.out = append(c.out, '<')
 	c.out = append(c.out, s.text(s.name.span)...)
 	if apex {
 		c.scope(&s.ns)
-	} else {
-		slices.SortFunc(c.declares, func(a, b *attribute) int { return bytes.Compare(s.declared(a), s.declared(b)) })
-		for _, a := range c.declares {
+	}
+	attributes := s.inCanonicalOrder()
+	for len(attributes) > 0 && attributes[0].declares {
+		if a := attributes[0].attribute; !apex && !superfluous(s, outer, a) {
 			c.declare(s.declared(a), s.ns.uri(a.space))
 		}
+		attributes = attributes[1:]
 	}
-	slices.SortFunc(c.plainly, s.byNamespaceThenName)
-	c.attributes(s, version)
+	c.attributes(s, attributes, version)
 	c.out = append(c.out, '>')
 }
 
-// attributes writes those in plainly, with listVersionID, if a version is given,
-// where its name puts it.
-func (c *canon) attributes(s *xmlScanner, version string) {
-	for _, a := range c.plainly {
+// attributes writes those given, with listVersionID, if a version is given, where
+// its name puts it.
+func (c *canon) attributes(s *xmlScanner, attributes []sortable, version string) {
+	for _, a := range attributes {
 		order := -1
 		if version != "" {
 			order = cmp.Or(bytes.Compare(s.ns.uri(a.space), nil), bytes.Compare(s.local(a.name), []byte(versionAttribute)))
@@ -174,7 +162,7 @@ func (c *canon) attributes(s *xmlScanner, version string) {
 			version = ""
 		}
 		if order != 0 {
-			c.attribute(s, a)
+			c.attribute(s, a.attribute)
 		}
 	}
 	if version != "" {
@@ -194,11 +182,9 @@ func superfluous(s *xmlScanner, outer int, a *attribute) bool {
 // scope declares all that is in scope, each prefix once.
 func (c *canon) scope(ns *namespaces) {
 	visible := make([]binding, 0, len(ns.bound))
-	for _, b := range ns.bound {
-		space, _ := ns.lookup(b.prefix)
-		seen := slices.ContainsFunc(visible, func(v binding) bool { return bytes.Equal(v.prefix, b.prefix) })
-		if !seen && len(ns.uri(space)) > 0 && string(b.prefix) != "xml" {
-			visible = append(visible, ns.bound[space])
+	for i, b := range ns.bound {
+		if space, _ := ns.lookup(b.prefix); int(space) == i && len(b.uri) > 0 && string(b.prefix) != "xml" {
+			visible = append(visible, b)
 		}
 	}
 	slices.SortFunc(visible, func(a, b binding) int { return bytes.Compare(a.prefix, b.prefix) })

@@ -50,6 +50,7 @@ func vocabularyOf(uri []byte) vocabulary {
 type binding struct {
 	prefix, uri []byte
 	known       vocabulary
+	hides       int32 // the binding of the same prefix around it, once there are many
 }
 
 // Namespaces that nothing in a document binds, where others are the number of a
@@ -59,15 +60,49 @@ const (
 	xmlNamespace = -2
 )
 
-// namespaces are the bindings in scope, the innermost last. They are few
-// (maxNamespaces), so that looking one up is a walk.
+// namespaces are the bindings in scope, the innermost last. Few are looked up by a
+// walk. Once there were many, each prefix has its innermost binding in a map: a
+// root that declares a hundred must not make each element cost a hundred steps.
 type namespaces struct {
-	bound []binding
+	bound     []binding
+	innermost map[string]int32
 }
 
+const fewNamespaces = 16
+
 func (n *namespaces) bind(prefix, uri []byte) int32 {
-	n.bound = append(n.bound, binding{prefix, uri, vocabularyOf(uri)})
-	return int32(len(n.bound) - 1)
+	n.bound = append(n.bound, binding{prefix, uri, vocabularyOf(uri), noNamespace})
+	at := int32(len(n.bound) - 1)
+	switch {
+	case n.innermost != nil:
+		n.index(at)
+	case len(n.bound) > fewNamespaces:
+		n.innermost = make(map[string]int32, maxNamespaces)
+		for i := range n.bound {
+			n.index(int32(i))
+		}
+	}
+	return at
+}
+
+func (n *namespaces) index(at int32) {
+	b := &n.bound[at]
+	if hidden, ok := n.innermost[string(b.prefix)]; ok {
+		b.hides = hidden
+	}
+	n.innermost[string(b.prefix)] = at
+}
+
+// leave takes all but the first mark bindings out of scope.
+func (n *namespaces) leave(mark int) {
+	for i := len(n.bound) - 1; i >= mark && n.innermost != nil; i-- {
+		if b := &n.bound[i]; b.hides == noNamespace {
+			delete(n.innermost, string(b.prefix))
+		} else {
+			n.innermost[string(b.prefix)] = b.hides
+		}
+	}
+	n.bound = n.bound[:mark]
 }
 
 // uri is the name of a namespace in scope.
@@ -96,6 +131,16 @@ func (n *namespaces) lookup(prefix []byte) (int32, bool) {
 
 // lookupBelow looks only at the first mark bindings: those of an ancestor.
 func (n *namespaces) lookupBelow(mark int, prefix []byte) (int32, bool) {
+	if n.innermost != nil {
+		at, ok := n.innermost[string(prefix)]
+		for ok && int(at) >= mark {
+			at = n.bound[at].hides
+		}
+		if ok && at >= 0 {
+			return at, true
+		}
+		mark = 0
+	}
 	for i := mark - 1; i >= 0; i-- {
 		if string(n.bound[i].prefix) == string(prefix) {
 			return int32(i), true

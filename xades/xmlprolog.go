@@ -67,9 +67,15 @@ func (s *xmlScanner) instruction() error {
 	return err
 }
 
+// maxXMLDeclaration bounds what is matched with the expression above.
+const maxXMLDeclaration = 512
+
 func (s *xmlScanner) xmlDecl(decl []byte) error {
-	if string(decl) == `<?xml version="1.0" encoding="UTF-8"?>` {
+	switch {
+	case string(decl) == `<?xml version="1.0" encoding="UTF-8"?>`:
 		return nil // the usual one, known to match
+	case len(decl) > maxXMLDeclaration:
+		return s.fault(0, "an XML declaration of over %d bytes", maxXMLDeclaration)
 	}
 	m := xmlDeclaration.FindSubmatch(decl)
 	if m == nil {

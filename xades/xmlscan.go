@@ -75,7 +75,7 @@ type xmlScanner struct {
 
 	open      []openElement
 	ns        namespaces
-	sorted    []*attribute // scratch of unique
+	sorted    []sortable // attrs in canonical order, once that is asked for
 	rootSeen  bool
 	endFollow bool // the start tag was self-closed: its end comes next
 }

@@ -131,6 +131,7 @@ func TestWhatIsNoXMLIsRefusedInOneSentence(t *testing.T) {
 		{"a declaration in another order", `<?xml encoding="UTF-8" version="1.0"?>` + within(""), "the XML declaration is not well-formed"},
 		{"a declaration with two kinds of quotes", `<?xml version="1.0'?>` + within(""), "the XML declaration is not well-formed"},
 		{"a declaration that is neither alone nor not", `<?xml version="1.0" standalone="maybe"?>` + within(""), "the XML declaration is not well-formed"},
+		{"a declaration of many blanks", `<?xml version="1.0"` + strings.Repeat(" ", 500) + `?>` + within(""), "an XML declaration of over 512 bytes"},
 		{"version 2", `<?xml version="2.0"?>` + within(""), "the XML declaration is not well-formed"},
 		{"version 1.1", `<?xml version="1.1"?>` + within(""), "XML version 1.1 is refused; MyInvois documents are XML 1.0"},
 		{"windows-1252", `<?xml version="1.0" encoding="windows-1252"?>` + within(""), "it declares the encoding windows-1252; save it as UTF-8 and declare that"},

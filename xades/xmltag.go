@@ -97,7 +97,7 @@ func (s *xmlScanner) startTag() error {
 		return err
 	}
 	mark, start := len(s.ns.bound), s.pos
-	s.attrs, s.apart = s.attrs[:0], false
+	s.attrs, s.sorted, s.apart = s.attrs[:0], s.sorted[:0], false
 	exact := true
 	if i < len(s.src) && s.src[i] == '>' {
 		s.selfClosed = false
@@ -190,6 +190,8 @@ func (s *xmlScanner) leaf() bool {
 func (s *xmlScanner) close() {
 	top := s.innermost()
 	s.name = top.name
-	s.ns.bound = s.ns.bound[:top.mark]
+	if int(top.mark) < len(s.ns.bound) {
+		s.ns.leave(int(top.mark))
+	}
 	s.open = s.open[:len(s.open)-1]
 }
