@@ -99,6 +99,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if err := s.holder(s.policy); err != nil {
 		return err
 	}
+	limitMemory()
 	super, err := newSupervisor(os.Getenv)
 	if err != nil {
 		return err
@@ -136,6 +137,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 			defer serveAudit(checks, record.Source(), server, log)()
 			defer files.start(ctx, hangups)()
 			defer questions.start(ctx)()
+			defer trim(ctx)()
 			return server.Serve(ctx, listener)
 		})
 		log.Info("stopped")
