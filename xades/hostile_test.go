@@ -72,10 +72,12 @@ func hostileShapes(t testing.TB) map[string]string {
 		before, after, _ := strings.Cut(document, "<ds:SignatureValue>")
 		return filledAfter(before+"<ds:SignatureValue>AAAA"+after[4:], "<cbc:Note>", `<cbc:Line x=""/>   `)
 	}
-	changedJSON := func(unit string) string {
+	changedJSONWith := func(inBlock, unit string) string { // with that as deep as the block goes
 		document := string(signed(t, []byte(`{"Invoice":[{"InvoiceTypeCode":[{"_":"01","listVersionID":"1.1"}],"x":[1.0]}]}`), Options{}))
+		document = strings.Replace(document, `"CertDigest":[{`, `"CertDigest":[{`+inBlock, 1)
 		return filledAfter(document, `"x":[1.0`, unit)
 	}
+	changedJSON := func(unit string) string { return changedJSONWith("", unit) }
 	prefixed := strings.NewReplacer("a", "p0:a").Replace(attributes[:strings.LastIndex(attributes, " ")])
 	return map[string]string{
 		"many tiny elements":                filled(root+">", "<a/>", end),
@@ -157,6 +159,9 @@ func hostileShapes(t testing.TB) map[string]string {
 		"JSON, changed to slashes":                 changedJSON(`,"` + strings.Repeat("/", 4000) + `"`),
 		"JSON, changed to escapes":                 changedJSON(`,"` + strings.Repeat(`\"`, 2000) + `"`),
 		"JSON, changed to quotes by number":        changedJSON(`,"` + strings.Repeat(`\u0026`, 1000) + `"`),
+		"JSON, changed, a block of objects":        changedJSONWith(`"a":[`+strings.Repeat("{},", 18_000)+`1],`, ",1.2000000000"),
+		"JSON, changed, a block of members":        changedJSONWith(numbered(5000, `"a%d":1,`), ",1.2000000000"),
+		"JSON, objects of many members":            filled(`{"Invoice":[{"a":[`, "{"+numbered(manyNames+1, `"%d":1,`)+`"a":1},`, `1]}]}`),
 		"JSON, many short numbers":                 filled(`{"Invoice":[{"a":[`, `1,`, `1]}]}`),
 	}
 }

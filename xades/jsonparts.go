@@ -1,16 +1,13 @@
 package xades
 
 import (
-	"encoding/json"
+	"bytes"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 )
 
 // parts reads the signature block out of the members that were taken out of
-// Invoice[0]. Those are validated and minified already, and go into maps only:
-// the names in structs would match whatever their case.
+// Invoice[0]. Those are validated and minified already.
 //
 // What is missing is an empty text. What has another shape than the official
 // samples', or stands twice where one is meant, is [ErrMalformed].
@@ -20,10 +17,10 @@ func (d *jsonDocument) parts() (*parts, error) {
 	}
 	var r jsonReader
 	p := &parts{}
-	extension, signature := r.find(jsonNode{"Invoice[0].UBLExtensions", d.extensions}, p)
+	extension, signature := r.find(treeOf("Invoice[0].UBLExtensions", d.extensions), p)
 	p.extensionURI = r.text(extension, "ExtensionURI")
 	r.readSignature(signature, p)
-	if blocks := r.elements(jsonNode{"Invoice[0].Signature", d.signature}); len(blocks) > 0 {
+	if blocks := r.elements(treeOf("Invoice[0].Signature", d.signature)); len(blocks) > 0 {
 		p.signatureMethod = r.text(blocks[0], "SignatureMethod")
 	}
 	if r.err != nil {
@@ -33,11 +30,13 @@ func (d *jsonDocument) parts() (*parts, error) {
 }
 
 // find counts the signatures in all extensions, and returns the first one and
-// the extension it stands in; without any, the first extension.
+// the extension it stands in; without any, the first extension. Once there is one,
+// whatever is called so within the extensions counts, wherever it stands: it may be
+// the one that another reader takes.
 func (r *jsonReader) find(extensions jsonNode, p *parts) (extension, signature jsonNode) {
 	for _, list := range r.elements(extensions) {
 		for _, e := range r.list(list, "UBLExtension") {
-			if extension.raw == nil {
+			if extension.jsonTree == nil {
 				extension = e
 			}
 			for _, s := range r.signatures(e) {
@@ -46,6 +45,9 @@ func (r *jsonReader) find(extensions jsonNode, p *parts) (extension, signature j
 				}
 			}
 		}
+	}
+	if p.signatures > 0 {
+		p.signatures = max(p.signatures, extensions.count("Signature"))
 	}
 	return extension, signature
 }
@@ -69,7 +71,7 @@ func (r *jsonReader) readSignature(signature jsonNode, p *parts) {
 	r.readSignedInfo(r.one(signature, "SignedInfo"), p)
 
 	qualifying := r.one(r.one(signature, "Object"), "QualifyingProperties")
-	p.props = qualifying.raw
+	p.props = qualifying.raw()
 	signed := r.one(qualifying, "SignedProperties")
 	p.propsID = r.attribute(signed, "Id")
 	props := r.one(signed, "SignedSignatureProperties")
@@ -86,7 +88,7 @@ func (r *jsonReader) readSignature(signature jsonNode, p *parts) {
 // readSignedInfo tells the two References apart by what they say they are: the
 // order differs between the SDKs in use.
 func (r *jsonReader) readSignedInfo(info jsonNode, p *parts) {
-	p.signedInfo = info.raw
+	p.signedInfo = info.raw()
 	p.signatureAlgorithm = r.attribute(r.one(info, "SignatureMethod"), "Algorithm")
 	var ofDocument, ofProps bool
 	for _, ref := range r.list(info, "Reference") {
@@ -107,16 +109,9 @@ func (r *jsonReader) readSignedInfo(info jsonNode, p *parts) {
 // once refuses a second Reference of one kind.
 func (r *jsonReader) once(seen *bool, ref jsonNode) {
 	if *seen {
-		r.fail("%s refers to the same as one before it, and readers disagree on which of the two counts", ref.path)
+		r.fail("%s refers to the same as one before it, and readers disagree on which of the two counts", ref.where())
 	}
 	*seen = true
-}
-
-// jsonNode is an object in the signature block. The zero node is one that is
-// not there: it has no members.
-type jsonNode struct {
-	path string
-	raw  []byte
 }
 
 // jsonReader reads members of nodes and keeps the first error.
@@ -128,54 +123,61 @@ func (r *jsonReader) fail(format string, args ...any) {
 	}
 }
 
+// begins tells whether a node is there, and refuses one that does not begin with
+// the brace or bracket of what it has to be. Null is nothing.
+func (r *jsonReader) begins(n jsonNode, open byte, what string) bool {
+	raw := n.raw()
+	if raw == nil || isNull(raw) || r.err != nil {
+		return false
+	}
+	if raw[0] != open {
+		r.fail("%s is not %s, as it is in MyInvois signatures", n.where(), what)
+		return false
+	}
+	return true
+}
+
+func isNull(raw []byte) bool { return string(raw) == "null" }
+
 // member returns the value of a member, or the zero node.
 func (r *jsonReader) member(n jsonNode, name string) jsonNode {
-	if n.raw == nil || r.err != nil {
+	if !r.begins(n, '{', "an object") {
 		return jsonNode{}
 	}
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(n.raw, &members); err != nil {
-		r.fail("%s is not an object, as it is in MyInvois signatures", n.path)
-		return jsonNode{}
+	for value := range n.children() {
+		if string(value.name()) == name {
+			return value
+		}
 	}
-	raw, ok := members[name]
-	if !ok {
-		r.prefixed(n, members, name)
-	}
-	if string(raw) == "null" {
-		return jsonNode{}
-	}
-	return jsonNode{n.path + "." + name, raw}
+	r.prefixed(n, name)
+	return jsonNode{}
 }
 
 // prefixed refuses a member that has a prefix before the name that is looked for:
 // LHDN cannot parse XadesQualifyingProperties, which some signers write.
-func (r *jsonReader) prefixed(n jsonNode, members map[string]json.RawMessage, name string) {
-	for _, member := range slices.Sorted(maps.Keys(members)) {
-		prefix, found := strings.CutSuffix(strings.ToLower(member), strings.ToLower(name))
-		switch strings.TrimRight(prefix, ":_") {
+func (r *jsonReader) prefixed(n jsonNode, name string) {
+	for value := range n.children() {
+		member := value.name()
+		at := len(member) - len(name)
+		if at <= 0 || !bytes.EqualFold(member[at:], []byte(name)) {
+			continue
+		}
+		switch strings.TrimRight(strings.ToLower(string(member[:at])), ":_") {
 		case "xades", "ds", "ext", "sig", "sac", "sbc", "cac", "cbc":
-			if found {
-				r.fail("%s has the member %s; LHDN reads %s, and cannot parse this", n.path, shorten([]byte(member)), name)
-				return
-			}
+			r.fail("%s has the member %s; LHDN reads %s, and cannot parse this", n.where(), shorten(member), name)
+			return
 		}
 	}
 }
 
 // elements returns the elements of an array.
 func (r *jsonReader) elements(n jsonNode) []jsonNode {
-	if n.raw == nil || r.err != nil {
+	if !r.begins(n, '[', "an array") {
 		return nil
 	}
-	var raw []json.RawMessage
-	if err := json.Unmarshal(n.raw, &raw); err != nil {
-		r.fail("%s is not an array, as it is in MyInvois signatures", n.path)
-		return nil
-	}
-	nodes := make([]jsonNode, len(raw))
-	for i := range raw {
-		nodes[i] = jsonNode{fmt.Sprintf("%s[%d]", n.path, i), raw[i]}
+	var nodes []jsonNode
+	for element := range n.children() {
+		nodes = append(nodes, element)
 	}
 	return nodes
 }
@@ -193,7 +195,7 @@ func (r *jsonReader) one(n jsonNode, name string) jsonNode {
 	case 1:
 		return nodes[0]
 	}
-	r.fail("%s.%s has %d elements where one is meant, and readers disagree on which of them counts", n.path, name, len(nodes))
+	r.fail("%s.%s has %d elements where one is meant, and readers disagree on which of them counts", n.where(), name, len(nodes))
 	return jsonNode{}
 }
 
@@ -205,15 +207,16 @@ func (r *jsonReader) text(n jsonNode, name string) string {
 // attribute returns a member that is a string, or a number as it is written.
 func (r *jsonReader) attribute(n jsonNode, name string) string {
 	value := r.member(n, name)
-	if value.raw == nil {
+	raw := value.raw()
+	if raw == nil || isNull(raw) {
 		return ""
 	}
-	switch c := value.raw[0]; {
+	switch c := raw[0]; {
 	case c == '-' || isDigit(c):
-		return string(value.raw)
+		return string(raw)
 	case c == '"':
-		return string(appendDecoded(nil, value.raw[1:len(value.raw)-1]))
+		return string(appendDecoded(nil, raw[1:len(raw)-1]))
 	}
-	r.fail("%s is neither a string nor a number", value.path)
+	r.fail("%s is neither a string nor a number", value.where())
 	return ""
 }
