@@ -1,0 +1,267 @@
+package myinvois
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// What a document takes in a payload beside its base64 and its number, and what a
+// payload takes beside its documents, in bytes; each with room to spare.
+const (
+	aroundDocument = 256
+	aroundPayload  = 64
+)
+
+// Split puts entries into submissions: each for one taxpayer, of one format, at
+// most 100 documents and 5 MB, and no two documents of one number, since the
+// answer names them by that. sizes are the documents' bytes. The order is kept
+// within each taxpayer and format.
+func Split(entries []Entry, sizes []int) [][]Entry {
+	type key struct {
+		taxpayer string
+		format   Format
+	}
+	type filling struct {
+		at      int // in all
+		bytes   int
+		numbers map[string]bool
+	}
+	var all [][]Entry
+	open := map[key]*filling{}
+	for i, e := range entries {
+		k := key{e.Taxpayer, e.Format}
+		size := aroundDocument + (sizes[i]+2)/3*4 + 6*len(e.Number) // each byte escaped, at worst
+		f := open[k]
+		if f == nil || len(all[f.at]) == MaxDocuments || f.bytes+size > MaxSubmissionBytes || f.numbers[e.Number] {
+			f = &filling{at: len(all), bytes: aroundPayload, numbers: map[string]bool{}}
+			open[k] = f
+			all = append(all, nil)
+		}
+		all[f.at] = append(all[f.at], e)
+		f.bytes += size
+		f.numbers[e.Number] = true
+	}
+	return all
+}
+
+// gather makes submissions of signed documents, and writes down which.
+func (j *Journal) gather(entries []Entry) ([]*batch, error) {
+	var batches []*batch
+	err := j.update(func(tx *bbolt.Tx) error {
+		sizes := make([]int, len(entries))
+		for i, e := range entries {
+			sizes[i] = len(tx.Bucket(contentBucket).Get(number(e.ID)))
+		}
+		for _, group := range Split(entries, sizes) {
+			b, err := newBatch(tx, group)
+			if err != nil {
+				return err
+			}
+			batches = append(batches, b)
+		}
+		return nil
+	})
+	return batches, err
+}
+
+func newBatch(tx *bbolt.Tx, group []Entry) (*batch, error) {
+	id, err := tx.Bucket(batchBucket).NextSequence()
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{ID: id, Taxpayer: group[0].Taxpayer, Open: true}
+	for _, e := range group {
+		b.Documents = append(b.Documents, e.ID)
+		e.State, e.Batch, e.Changed = Sending, id, time.Now().UTC()
+		e.SubmissionUID, e.UUID, e.Findings = "", "", nil
+		if err := putEntry(tx, e); err != nil {
+			return nil, err
+		}
+	}
+	payload, _, err := payloadOf(tx, b)
+	if err != nil {
+		return nil, err
+	}
+	b.Payload = sha256.Sum256(payload)
+	return b, putBatch(tx, b)
+}
+
+// payloadOf builds a batch's payload, and returns its entries with it.
+func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
+	documents := make([]Document, len(b.Documents))
+	entries := make([]Entry, len(b.Documents))
+	for i, id := range b.Documents {
+		e, err := entryAt(tx, number(id))
+		if err != nil {
+			return nil, nil, err
+		}
+		entries[i] = e
+		documents[i] = Document{e.Format, e.Number, tx.Bucket(contentBucket).Get(number(id))}
+		if sha256.Sum256(documents[i].Content) != e.Hash {
+			return nil, nil, fmt.Errorf("document %s (entry %d) is not what was signed: the journal is damaged", e.Number, id)
+		}
+	}
+	payload, err := Payload(documents)
+	return payload, entries, err
+}
+
+// payload returns the bytes of a batch, the same each time, and its entries.
+func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		payload, entries, err = payloadOf(tx, b)
+		return err
+	})
+	if err == nil && sha256.Sum256(payload) != b.Payload {
+		err = fmt.Errorf("submission %d is not what was sent before: the journal is damaged, or of another version of this program", b.ID)
+	}
+	return payload, entries, read(err)
+}
+
+// batch reads a batch.
+func (j *Journal) batch(id uint64) (b *batch, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		text := tx.Bucket(batchBucket).Get(number(id))
+		if text == nil {
+			return fmt.Errorf("there is no submission %d", id)
+		}
+		b = &batch{}
+		return json.Unmarshal(text, b)
+	})
+	return b, read(err)
+}
+
+func putBatch(tx *bbolt.Tx, b *batch) error {
+	text, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	if b.UID != "" {
+		err = tx.Bucket(uidBucket).Put([]byte(b.UID), number(b.ID))
+	}
+	return errors.Join(err, tx.Bucket(batchBucket).Put(number(b.ID), text))
+}
+
+// change writes a batch down with what change does to it and to each of its
+// entries.
+func (j *Journal) change(b *batch, change func(*batch, *Entry)) ([]Entry, error) {
+	next := *b
+	entries := make([]Entry, len(b.Documents))
+	err := j.update(func(tx *bbolt.Tx) error {
+		for i, id := range b.Documents {
+			e, err := entryAt(tx, number(id))
+			if err != nil {
+				return err
+			}
+			if entries[i] = e; e.Batch != b.ID {
+				continue // part of another one since
+			}
+			before := e.State
+			if change(&next, &e); e.State != before {
+				e.Changed = time.Now().UTC()
+			}
+			entries[i] = e
+			if err := putEntry(tx, e); err != nil {
+				return err
+			}
+		}
+		next.Open = slices.ContainsFunc(entries, func(e Entry) bool { return e.Batch == b.ID && !e.State.Final() })
+		return putBatch(tx, &next)
+	})
+	if err == nil {
+		*b = next
+	}
+	return entries, err
+}
+
+// sent writes down, before the fact, that a batch is sent.
+func (j *Journal) sent(b *batch) error {
+	now := time.Now().UTC()
+	_, err := j.change(b, func(b *batch, _ *Entry) {
+		b.LastSent = now
+		if b.FirstSent.IsZero() {
+			b.FirstSent = now
+		}
+	})
+	return err
+}
+
+// taken writes down that the platform took a batch, in an answer that cannot be
+// read.
+func (j *Journal) taken(b *batch) error {
+	_, err := j.change(b, func(b *batch, _ *Entry) { b.Taken = true })
+	return err
+}
+
+// dissolve takes a batch apart that the platform refused as a whole: its documents
+// are unsent.
+func (j *Journal) dissolve(b *batch) ([]Entry, error) {
+	return j.change(b, func(_ *batch, e *Entry) {
+		if e.State == Sending {
+			e.State, e.Batch = Signed, 0
+		}
+	})
+}
+
+// answered writes down the answer to a batch.
+func (j *Journal) answered(b *batch, said *SubmissionAnswer) ([]Entry, error) {
+	accepted, rejected := map[string]AcceptedDocument{}, map[string]RejectedDocument{}
+	for _, d := range said.Accepted {
+		accepted[d.Number] = d
+	}
+	for _, d := range said.Rejected {
+		rejected[d.Number] = d
+	}
+	return j.change(b, func(b *batch, e *Entry) {
+		if said.SubmissionUID != nil {
+			b.UID = *said.SubmissionUID
+		}
+		if d, no := rejected[e.Number]; no {
+			e.State, e.Findings = Rejected, []string{d.Error.String()}
+			return
+		}
+		// One that the answer does not name is looked for in the submission.
+		e.State, e.SubmissionUID, e.UUID = Submitted, b.UID, accepted[e.Number].UUID
+	})
+}
+
+// found writes down which submission a batch is whose answer was lost.
+func (j *Journal) found(b *batch, uid string) ([]Entry, error) {
+	return j.change(b, func(b *batch, e *Entry) {
+		b.UID, b.Found = uid, true
+		e.State, e.SubmissionUID = Submitted, uid
+	})
+}
+
+// known tells whether a submission is one of the journal's other batches.
+func (j *Journal) known(uid string, but *batch) (known bool, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		id := tx.Bucket(uidBucket).Get([]byte(uid))
+		known = id != nil && !slices.Equal(id, number(but.ID))
+		return nil
+	})
+	return known, read(err)
+}
+
+// put writes an entry down.
+func (j *Journal) put(e Entry) error {
+	e.Changed = time.Now().UTC()
+	return j.update(func(tx *bbolt.Tx) error { return putEntry(tx, e) })
+}
+
+// Cancelled writes down that a document was cancelled.
+func (j *Journal) Cancelled(id uint64, reason string) error {
+	return j.update(func(tx *bbolt.Tx) error {
+		e, err := entryAt(tx, number(id))
+		if err != nil {
+			return err
+		}
+		e.State, e.Changed, e.Findings = Cancelled, time.Now().UTC(), []string{"cancelled: " + reason}
+		return putEntry(tx, e)
+	})
+}

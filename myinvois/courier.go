@@ -1,0 +1,235 @@
+package myinvois
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// protection is how long after a payload was sent it is safe to send it again
+// because the platform would recognize it: its ten minutes, less what clocks and
+// slow lines may differ by.
+const protection = 9 * time.Minute
+
+// Bounds of looking for a submission whose answer was lost.
+const (
+	skew      = 5 * time.Minute // that the platform's clock may differ
+	lookPause = 5 * time.Second // between two looks; there may be 12 a minute
+	looks     = 6               // until a document that was taken, and is not listed, is left for a later run
+)
+
+// atOnce is how many submissions are under way at once.
+const atOnce = 8
+
+// Courier brings documents from the journal to the platform, and the outcome back.
+// It may be interrupted at any point, by the end of the process too: another run
+// goes on where it was. It is safe for one caller at a time.
+type Courier struct {
+	Client  *Client
+	Journal *Journal
+	// Seen is told each document whose outcome is known, with a nil error, and
+	// each that got none, with the reason why; one call at a time. Its error
+	// is Deliver's.
+	Seen func(Entry, error) error
+	// Note is told, in a sentence, why something takes long. It may be nil. It
+	// may be called at any time.
+	Note func(string)
+}
+
+// Deliver submits the documents that are not sent yet, finds out what became of
+// those whose answer was lost, and waits until all are validated. The entries are
+// told to Seen, together with others that are part of the same submissions. The
+// error is the context's, the journal's or that of Seen.
+func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
+	batches, err := c.batches(ids)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	var turn sync.Mutex
+	places := make(chan struct{}, atOnce)
+	tell := func(entries []Entry, why error) {
+		turn.Lock()
+		defer turn.Unlock()
+		for _, e := range entries {
+			if err := c.Seen(e, why); err != nil {
+				cancel(err)
+			}
+		}
+	}
+	for _, b := range batches {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		running.Go(func() {
+			defer func() { <-places }()
+			r := &run{c, b, tell, map[uint64]bool{}}
+			if err := r.deliver(ctx); err != nil {
+				if _, ours := errors.AsType[*Error](err); !ours {
+					cancel(err) // the journal's: nothing can be kept safe without it
+				}
+				r.leave(err)
+			}
+		})
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// batches returns the submissions that documents are part of, new ones for those
+// that are not sent yet.
+func (c *Courier) batches(ids []uint64) ([]*batch, error) {
+	var unsent []Entry
+	var open []uint64
+	for _, id := range ids {
+		e, err := c.Journal.Entry(id)
+		switch {
+		case err != nil:
+			return nil, err
+		case e.State == Signed:
+			unsent = append(unsent, e)
+		case !e.State.Final() && !slices.Contains(open, e.Batch):
+			open = append(open, e.Batch)
+		}
+	}
+	var batches []*batch
+	for _, id := range open { // first: what protects them passes
+		b, err := c.Journal.batch(id)
+		if err != nil {
+			return nil, err
+		}
+		batches = append(batches, b)
+	}
+	fresh, err := c.Journal.gather(unsent)
+	return append(batches, fresh...), err
+}
+
+func (c *Courier) note(format string, args ...any) {
+	if c.Note != nil {
+		c.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// run is one submission on its way.
+type run struct {
+	*Courier
+	batch *batch
+	tell  func([]Entry, error)
+	told  map[uint64]bool // the entries that were
+}
+
+// deliver brings a submission as far as it gets.
+func (r *run) deliver(ctx context.Context) error {
+	if r.batch.UID == "" {
+		entries, err := r.send(ctx)
+		if err != nil {
+			return err
+		}
+		r.outcome(entries)
+	}
+	if r.batch.UID == "" {
+		return nil // all were rejected
+	}
+	return r.await(ctx)
+}
+
+// outcome tells the entries that have come to their end.
+func (r *run) outcome(entries []Entry) {
+	for _, e := range entries {
+		if e.State.Final() && e.Batch == r.batch.ID && !r.told[e.ID] {
+			r.told[e.ID] = true
+			r.tell([]Entry{e}, nil)
+		}
+	}
+}
+
+// leave tells the entries that got no outcome, and why.
+func (r *run) leave(why error) {
+	for _, id := range r.batch.Documents {
+		e, err := r.Journal.Entry(id)
+		if r.told[id] || err == nil && e.Batch != r.batch.ID && e.Batch != 0 {
+			continue
+		}
+		r.told[id] = true
+		if err != nil {
+			e = Entry{ID: id, Taxpayer: r.batch.Taxpayer}
+		}
+		r.tell([]Entry{e}, why)
+	}
+}
+
+// send sends a submission until there is an answer: the same bytes each time.
+// While the platform would recognize them, it is simply sent again; otherwise it
+// is looked for first. One that was taken is not sent again.
+func (r *run) send(ctx context.Context) ([]Entry, error) {
+	payload, _, err := r.Journal.payload(r.batch)
+	if err != nil {
+		return nil, err
+	}
+	for n := 1; ; n++ {
+		if r.batch.Taken || !r.batch.FirstSent.IsZero() && time.Since(r.batch.FirstSent) > protection {
+			entries, err := r.find(ctx)
+			if err != nil || entries != nil {
+				return entries, err
+			}
+		}
+		if err := r.Journal.sent(r.batch); err != nil {
+			return nil, err
+		}
+		said, err := r.Client.Submit(ctx, r.batch.Taxpayer, payload)
+		if err == nil {
+			return r.Journal.answered(r.batch, said)
+		}
+		failed, ours := errors.AsType[*Error](err)
+		switch {
+		case !ours:
+			return nil, err
+		case failed.Status >= 200 && failed.Status < 300:
+			if err := r.Journal.taken(r.batch); err != nil {
+				return nil, err
+			}
+			r.note("the answer to a submission of %d documents was lost: looking for it", len(r.batch.Documents))
+			continue
+		case failed.Status == http.StatusUnprocessableEntity:
+			entries, err := r.recognized(ctx, failed)
+			switch {
+			case err != nil || entries != nil:
+				return entries, err
+			case n >= attempts:
+				return nil, failed
+			}
+			continue
+		case failed.Refused():
+			return nil, r.refused(failed)
+		case n >= attempts || ctx.Err() != nil:
+			return nil, err
+		}
+		r.note("%v; sending the same bytes again", err)
+		if err := wait(ctx, max(min(failed.RetryAfter, maxPatience), pause(n))); err != nil {
+			return nil, &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: "given up", cause: err}
+		}
+	}
+}
+
+// refused takes the submission apart that the platform did not take as a whole,
+// unless it was sent before and may have been taken then.
+func (r *run) refused(why *Error) error {
+	if !r.batch.FirstSent.Equal(r.batch.LastSent) {
+		return why
+	}
+	_, err := r.Journal.dissolve(r.batch)
+	return errors.Join(why, err)
+}

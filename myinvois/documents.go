@@ -1,0 +1,204 @@
+package myinvois
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// pageSize is the most that a page holds; maxPages bounds what is read of pages.
+const (
+	pageSize = 100
+	maxPages = 100
+)
+
+// Status words of documents, in the platform's spelling.
+const (
+	StatusSubmitted = "Submitted"
+	StatusValid     = "Valid"
+	StatusInvalid   = "Invalid"
+	StatusCancelled = "Cancelled"
+)
+
+// InProgress tells whether some documents are still being validated. The platform
+// spells it "in progress", "InProgress" and the like.
+func (s *SubmissionStatus) InProgress() bool {
+	word := strings.ToLower(strings.Map(func(r rune) rune {
+		if r == ' ' || r == '_' || r == '-' {
+			return -1
+		}
+		return r
+	}, s.Overall))
+	return word == "inprogress" || word == "" || word == "submitted"
+}
+
+// Submission tells what became of a submission, all pages of it. The answer may
+// list fewer documents than it counts while they are in progress.
+func (c *Client) Submission(ctx context.Context, taxpayer, uid string) (*SubmissionStatus, error) {
+	var all *SubmissionStatus
+	for page := 1; page <= maxPages; page++ {
+		r := request{
+			doing: "asking for submission " + uid + behalf(taxpayer), at: submission,
+			url: c.at(PathSubmission, "submissionUid", uid, paged(page)),
+		}
+		var said SubmissionStatus
+		if err := c.ask(ctx, taxpayer, r, &said); err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = &said
+		} else {
+			all.Documents, all.Overall = append(all.Documents, said.Documents...), said.Overall
+		}
+		if len(said.Documents) < pageSize || len(all.Documents) >= said.Count {
+			break
+		}
+	}
+	return all, nil
+}
+
+func paged(page int) url.Values {
+	return url.Values{"pageNo": {strconv.Itoa(page)}, "pageSize": {strconv.Itoa(pageSize)}}
+}
+
+// Await asks for a submission at the platform's pace until no document is in
+// progress, and tells each answer to seen. When ctx ends, so does it.
+func (c *Client) Await(ctx context.Context, taxpayer, uid string, seen func(*SubmissionStatus) error) error {
+	for n := 1; ; n++ {
+		if err := wait(ctx, c.poll); err != nil {
+			return &Error{Doing: "waiting for submission " + uid + behalf(taxpayer), Message: "given up", cause: err}
+		}
+		status, err := c.Submission(ctx, taxpayer, uid)
+		if failed, ours := errors.AsType[*Error](err); ours && failed.Status == http.StatusNotFound && n < attempts {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := seen(status); err != nil || !status.InProgress() {
+			return err
+		}
+	}
+}
+
+// Details tells of a document with the steps of its validation. Asking is for
+// errors: the state of a submission is cheaper to ask for.
+func (c *Client) Details(ctx context.Context, taxpayer, uuid string) (*DocumentDetails, error) {
+	var said DocumentDetails
+	r := request{doing: "asking for the details of document " + uuid, at: details, url: c.at(PathDetails, "uuid", uuid, nil)}
+	return &said, c.ask(ctx, taxpayer, r, &said)
+}
+
+// Raw fetches a document as it was submitted. There is none of an invalid one.
+func (c *Client) Raw(ctx context.Context, taxpayer, uuid string) (*RawDocument, error) {
+	var said RawDocument
+	r := request{doing: "fetching document " + uuid, at: raw, url: c.at(PathRaw, "uuid", uuid, nil)}
+	return &said, c.ask(ctx, taxpayer, r, &said)
+}
+
+// Recent lists the documents that were submitted for a taxpayer in a span of time
+// of the last 31 days.
+func (c *Client) Recent(ctx context.Context, taxpayer string, from, to time.Time) ([]DocumentSummary, error) {
+	var all []DocumentSummary
+	for page := 1; page <= maxPages; page++ {
+		query := paged(page)
+		query.Set("InvoiceDirection", "Sent")
+		query.Set("submissionDateFrom", from.UTC().Format(time.RFC3339))
+		query.Set("submissionDateTo", to.UTC().Format(time.RFC3339))
+		r := request{doing: "asking for recent documents" + behalf(taxpayer), at: recent, url: c.api + PathRecent + "?" + query.Encode()}
+		var said RecentAnswer
+		if err := c.ask(ctx, taxpayer, r, &said); err != nil {
+			return nil, err
+		}
+		all = append(all, said.Documents...)
+		if len(said.Documents) < pageSize || page >= said.Metadata.Pages {
+			break
+		}
+	}
+	return all, nil
+}
+
+// Cancel cancels a document that the taxpayer issued, within 72 hours of its
+// validation. The reason has at most 300 characters.
+func (c *Client) Cancel(ctx context.Context, taxpayer, uuid, reason string) (*StateAnswer, error) {
+	return c.change(ctx, taxpayer, uuid, reason, cancelling, "cancelled", func(d *DocumentDetails) bool { return d.Status == StatusCancelled })
+}
+
+// Reject asks the issuer to cancel a document that the taxpayer received, within
+// 72 hours of its validation.
+func (c *Client) Reject(ctx context.Context, taxpayer, uuid, reason string) (*StateAnswer, error) {
+	return c.change(ctx, taxpayer, uuid, reason, rejecting, "rejected", func(d *DocumentDetails) bool { return !d.RejectRequested.IsZero() })
+}
+
+// change changes a document's state. If no answer comes, it looks whether that was
+// done before it tries again.
+func (c *Client) change(ctx context.Context, taxpayer, uuid, reason string, at endpoint, status string, done func(*DocumentDetails) bool) (*StateAnswer, error) {
+	doing := "having document " + uuid + " " + status + behalf(taxpayer)
+	if n := utf8.RuneCountInString(strings.TrimSpace(reason)); n < 1 || n > MaxReason {
+		return nil, &Error{Doing: doing, Message: fmt.Sprintf("the reason has %d characters; it takes 1 to %d", n, MaxReason), unsent: true}
+	}
+	body, err := json.Marshal(StateRequest{status, reason})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", doing, err)
+	}
+	r := request{doing: doing, at: at, method: http.MethodPut, url: c.at(PathState, "uuid", uuid, nil), body: body}
+	for n := 1; ; n++ {
+		got, err := c.authorized(ctx, taxpayer, r, c.once)
+		if err == nil {
+			var said StateAnswer
+			if err = decode(doing, got, &said); err == nil {
+				return &said, nil
+			}
+		}
+		failed, ours := errors.AsType[*Error](err)
+		if !ours || !failed.passing() && !errors.Is(err, errUnreadable) || failed.unsent || n == attempts || ctx.Err() != nil {
+			return nil, err
+		}
+		if failed.Status == http.StatusTooManyRequests {
+			continue
+		}
+		if wait(ctx, pause(n)) != nil {
+			return nil, err
+		}
+		if now, asked := c.Details(ctx, taxpayer, uuid); asked == nil && done(now) {
+			return &StateAnswer{UUID: uuid, Status: now.Status}, nil
+		}
+	}
+}
+
+// ID is a registration number of a taxpayer's, of a kind.
+type ID struct {
+	Kind  string // "NRIC", "PASSPORT", "BRN" or "ARMY"
+	Value string
+}
+
+// ValidateTIN tells whether a TIN and a registration number belong together. What
+// the platform answered is remembered for a day, or an hour if they do not: it
+// asks not to be asked before every submission.
+func (c *Client) ValidateTIN(ctx context.Context, taxpayer, tin string, id ID) (bool, error) {
+	key := tin + "\n" + id.Kind + "\n" + id.Value
+	if valid, known := c.known.get(key); known {
+		return valid, nil
+	}
+	r := request{
+		doing: "validating TIN " + tin, at: validateTIN,
+		url: c.at(PathValidateTIN, "tin", tin, url.Values{"idType": {id.Kind}, "idValue": {id.Value}}),
+	}
+	err := c.ask(ctx, taxpayer, r, nil)
+	if failed, ours := errors.AsType[*Error](err); ours && failed.Status == http.StatusNotFound {
+		c.known.put(key, false)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	c.known.put(key, true)
+	return true, nil
+}

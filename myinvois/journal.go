@@ -1,0 +1,323 @@
+package myinvois
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolt "go.etcd.io/bbolt/errors"
+)
+
+// State is how far a document has come. Those of the platform are spelled as it
+// spells them.
+type State string
+
+// The states of a document.
+const (
+	Signed    State = "Signed"    // not sent yet
+	Sending   State = "Sending"   // sent, or about to be; no answer yet
+	Submitted State = "Submitted" // taken, and being validated
+	Rejected  State = "Rejected"  // not taken, for what is wrong with it
+	Valid     State = "Valid"
+	Invalid   State = "Invalid"
+	Cancelled State = "Cancelled"
+)
+
+// Final tells whether nothing more happens to a document by itself.
+func (s State) Final() bool {
+	return s == Rejected || s == Valid || s == Invalid || s == Cancelled
+}
+
+// Entry is one document in the journal.
+type Entry struct {
+	ID       uint64 `json:"id"`       // its place
+	Name     string `json:"name"`     // where it came from
+	Taxpayer string `json:"taxpayer"` // TIN, or TIN:ROB
+	Number   string `json:"number"`
+	Type     string `json:"type"` // "01"
+	Format   Format `json:"format"`
+	// Input is the SHA-256 of the document as it was given, Hash that of the bytes
+	// that are sent: the same unless it was signed on the way.
+	Input Digest `json:"input"`
+	Hash  Digest `json:"hash"`
+	State State  `json:"state"`
+	// SubmissionUID, UUID and LongID are the platform's.
+	SubmissionUID string `json:"submission,omitempty"`
+	UUID          string `json:"uuid,omitempty"`
+	LongID        string `json:"longId,omitempty"`
+	// Findings are what the platform found wrong, a line each.
+	Findings []string `json:"findings,omitempty"`
+	// Added is when it was written down, Changed when its state last changed.
+	Added   time.Time `json:"added"`
+	Changed time.Time `json:"changed"`
+
+	// Batch is the submission that it is, or was, part of.
+	Batch uint64 `json:"batch,omitempty"`
+}
+
+// Digest is a SHA-256, in hexadecimal where it is written down.
+type Digest [sha256.Size]byte
+
+// MarshalText writes it.
+func (d Digest) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, d[:]), nil }
+
+// UnmarshalText reads it.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return errors.New("not a SHA-256")
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}
+
+// batch is a submission: which documents, in which order, and what is known of it.
+type batch struct {
+	ID        uint64    `json:"id"`
+	Taxpayer  string    `json:"taxpayer"`
+	Documents []uint64  `json:"documents"`
+	Payload   Digest    `json:"payload"`
+	FirstSent time.Time `json:"firstSent"` // zero: not sent for sure
+	LastSent  time.Time `json:"lastSent"`
+	// Taken is true once the platform answered that it took the payload, in an
+	// answer that could not be read, which is never sent again.
+	Taken bool `json:"taken,omitempty"`
+	// Found is true if the answer was lost and the submission found afterwards.
+	Found bool   `json:"found,omitempty"`
+	UID   string `json:"uid,omitempty"`
+	Open  bool   `json:"open"` // some document of it is not final
+}
+
+// The buckets. Keys that are numbers are big-endian, so that they stand in order.
+var (
+	aboutBucket   = []byte("about")
+	entryBucket   = []byte("documents") // number of the entry → Entry
+	contentBucket = []byte("content")   // number of the entry → the bytes that are sent
+	inputBucket   = []byte("inputs")    // taxpayer, 0, SHA-256 → the latest entry with that
+	numberBucket  = []byte("numbers")   // taxpayer, 0, type, 0, number → the latest entry
+	batchBucket   = []byte("batches")   // number of the batch → batch
+	openBucket    = []byte("open")      // numbers of the entries that are not final
+	uidBucket     = []byte("uids")      // submission UID → batch
+)
+
+// Journal remembers what is to be submitted, is being submitted and was: on the
+// disk before anything is sent. It is one file, which one process at a time may
+// have open. It is safe for concurrent use.
+//
+// It holds the documents' bytes, for good: what was submitted in whose name has
+// to be kept, and the platform keeps its own for seven years only.
+type Journal struct{ db *bbolt.DB }
+
+// ErrInUse is the error of a journal that another process has open.
+var ErrInUse = errors.New("another process has it open")
+
+// opening is how long [OpenJournal] waits for another process to close it.
+const opening = 2 * time.Second
+
+// OpenJournal opens a journal, and makes it where there is none (0600). It belongs
+// to one platform: place is that one's address, and a journal of another is
+// refused.
+func OpenJournal(path, place string) (*Journal, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: opening, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, bolt.ErrTimeout) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the journal %s: %w", path, unpathed(err))
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{aboutBucket, entryBucket, contentBucket, inputBucket, numberBucket, batchBucket, openBucket, uidBucket} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		about := tx.Bucket(aboutBucket)
+		switch known := string(about.Get([]byte("place"))); known {
+		case place:
+			return nil
+		case "":
+			return about.Put([]byte("place"), []byte(place))
+		default:
+			return fmt.Errorf("it is of submissions to %s, not to %s: name another file in the configuration (journal)", known, place)
+		}
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("opening the journal %s: %w", path, err), db.Close())
+	}
+	return &Journal{db}, nil
+}
+
+func unpathed(err error) error {
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
+// Close closes the file.
+func (j *Journal) Close() error { return j.db.Close() }
+
+// Unsent is a document to write down.
+type Unsent struct {
+	Name, Taxpayer, Number, Type string
+	Format                       Format
+	Input                        [sha256.Size]byte // of the document as it was given
+	Content                      []byte            // the bytes to send
+}
+
+// Add writes documents down, all or none, and returns their entries. They are on
+// the disk when it returns.
+func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
+	entries := make([]Entry, len(documents))
+	now := time.Now().UTC()
+	err := j.db.Update(func(tx *bbolt.Tx) error {
+		for i, d := range documents {
+			id, err := tx.Bucket(entryBucket).NextSequence()
+			if err != nil {
+				return err
+			}
+			e := Entry{
+				ID: id, Name: d.Name, Taxpayer: d.Taxpayer, Number: d.Number, Type: d.Type, Format: d.Format,
+				Input: d.Input, Hash: sha256.Sum256(d.Content), State: Signed, Added: now, Changed: now,
+			}
+			entries[i] = e
+			if err := errors.Join(
+				putEntry(tx, e),
+				tx.Bucket(contentBucket).Put(number(id), d.Content),
+				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Input), number(id)),
+				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Hash), number(id)),
+				tx.Bucket(numberBucket).Put(numberKey(e.Taxpayer, e.Type, e.Number), number(id)),
+			); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("writing the journal: %w", err)
+	}
+	return entries, nil
+}
+
+// Find returns the latest entry of a document, by the SHA-256 of its bytes, as
+// given or as signed; nil if there is none.
+func (j *Journal) Find(taxpayer string, input [sha256.Size]byte) (*Entry, error) {
+	return j.by(inputBucket, inputKey(taxpayer, input))
+}
+
+// Numbered returns the latest entry of a taxpayer's document by its type and
+// number; nil if there is none.
+func (j *Journal) Numbered(taxpayer, kind, num string) (*Entry, error) {
+	return j.by(numberBucket, numberKey(taxpayer, kind, num))
+}
+
+func (j *Journal) by(bucket, key []byte) (found *Entry, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		id := tx.Bucket(bucket).Get(key)
+		if id == nil {
+			return nil
+		}
+		e, err := entryAt(tx, id)
+		found = &e
+		return err
+	})
+	return found, read(err)
+}
+
+// Entry returns an entry by its place.
+func (j *Journal) Entry(id uint64) (e Entry, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		e, err = entryAt(tx, number(id))
+		return err
+	})
+	return e, read(err)
+}
+
+// Entries returns all entries, the oldest first.
+func (j *Journal) Entries() ([]Entry, error) {
+	var all []Entry
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(entryBucket).ForEach(func(_, text []byte) error {
+			var e Entry
+			err := json.Unmarshal(text, &e)
+			all = append(all, e)
+			return err
+		})
+	})
+	return all, read(err)
+}
+
+// Open returns the entries that are not final, the oldest first.
+func (j *Journal) Open() ([]Entry, error) {
+	var all []Entry
+	err := j.db.View(func(tx *bbolt.Tx) error {
+		return tx.Bucket(openBucket).ForEach(func(id, _ []byte) error {
+			e, err := entryAt(tx, id)
+			all = append(all, e)
+			return err
+		})
+	})
+	return all, read(err)
+}
+
+// Content returns the bytes of an entry's document.
+func (j *Journal) Content(id uint64) (content []byte, err error) {
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		content = append(content, tx.Bucket(contentBucket).Get(number(id))...)
+		return nil
+	})
+	return content, read(err)
+}
+
+// update changes entries, all or none, and what else change writes.
+func (j *Journal) update(change func(*bbolt.Tx) error) error {
+	if err := j.db.Update(change); err != nil {
+		return fmt.Errorf("writing the journal: %w", err)
+	}
+	return nil
+}
+
+func read(err error) error {
+	if err != nil {
+		return fmt.Errorf("reading the journal: %w", err)
+	}
+	return nil
+}
+
+// putEntry writes an entry, and whether it is final.
+func putEntry(tx *bbolt.Tx, e Entry) error {
+	text, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	open := tx.Bucket(openBucket)
+	if e.State.Final() {
+		err = open.Delete(number(e.ID))
+	} else {
+		err = open.Put(number(e.ID), nil)
+	}
+	return errors.Join(err, tx.Bucket(entryBucket).Put(number(e.ID), text))
+}
+
+func entryAt(tx *bbolt.Tx, id []byte) (e Entry, err error) {
+	text := tx.Bucket(entryBucket).Get(id)
+	if text == nil {
+		return e, fmt.Errorf("there is no entry %d", binary.BigEndian.Uint64(id))
+	}
+	return e, json.Unmarshal(text, &e)
+}
+
+func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+
+func inputKey(taxpayer string, input [sha256.Size]byte) []byte {
+	return append([]byte(taxpayer+"\x00"), input[:]...)
+}
+
+func numberKey(taxpayer, kind, num string) []byte {
+	return []byte(taxpayer + "\x00" + kind + "\x00" + num)
+}

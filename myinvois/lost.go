@@ -1,0 +1,126 @@
+package myinvois
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+)
+
+// The answer to a submission is lost when the line breaks, or this process ends,
+// between the platform's taking it and our writing that down. The platform lists
+// what it took among the recent documents, by number: that is where it is found
+// again. Documents that it rejected at the door are not listed.
+
+// find looks for a submission whose answer was lost. It returns nothing, and no
+// error, if it was surely not taken, or so long ago that it would be listed.
+func (r *run) find(ctx context.Context) ([]Entry, error) {
+	for n := 1; ; n++ {
+		uid, err := r.look(ctx, r.batch.FirstSent)
+		if err != nil {
+			return nil, err
+		}
+		if uid != "" {
+			return r.Journal.found(r.batch, uid)
+		}
+		switch {
+		case !r.batch.Taken:
+			return nil, nil
+		case n == looks:
+			return nil, &Error{
+				Doing:   "looking for a submission" + behalf(r.batch.Taxpayer),
+				Message: fmt.Sprintf("the platform took it at %s, its answer was lost, and it does not list it: run this again later", r.batch.LastSent.Format(time.RFC3339)),
+			}
+		}
+		if err := r.pause(ctx, lookPause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// recognized looks for a submission that the platform says it took within the last
+// ten minutes. It returns nothing, and no error, if it is still not listed when
+// they are over: then all of its documents were rejected.
+func (r *run) recognized(ctx context.Context, said *Error) ([]Entry, error) {
+	r.note("the platform has taken a submission of %d documents before: looking for it", len(r.batch.Documents))
+	from := time.Now().Add(-protection)
+	if r.batch.FirstSent.Before(from) {
+		from = r.batch.FirstSent
+	}
+	over := time.Now().Add(min(cmp.Or(said.RetryAfter, maxPatience), maxPatience))
+	for next := lookPause; ; next = min(2*next, time.Minute) {
+		uid, err := r.look(ctx, from)
+		if err != nil {
+			return nil, err
+		}
+		if uid != "" {
+			return r.Journal.found(r.batch, uid)
+		}
+		if !time.Now().Before(over) {
+			return nil, nil
+		}
+		if err := r.pause(ctx, min(next, max(time.Until(over), time.Millisecond))); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pause lets time pass between two looks.
+func (r *run) pause(ctx context.Context, d time.Duration) error {
+	if err := wait(ctx, d); err != nil {
+		return &Error{Doing: "looking for a submission" + behalf(r.batch.Taxpayer), Message: "given up", cause: err}
+	}
+	return nil
+}
+
+// look looks once, among the documents submitted since a time, for the submission
+// that holds the batch's: all of its documents are ours by number, and it is none
+// that the journal knows. Of several the one with the most, of these the first, is
+// it.
+func (r *run) look(ctx context.Context, since time.Time) (uid string, err error) {
+	_, entries, err := r.Journal.payload(r.batch)
+	if err != nil {
+		return "", err
+	}
+	ours := map[string]bool{}
+	for _, e := range entries {
+		ours[e.Number] = true
+	}
+	listed, err := r.Client.Recent(ctx, r.batch.Taxpayer, since.Add(-skew), time.Now().Add(skew))
+	if err != nil {
+		return "", err
+	}
+	type submission struct {
+		documents int
+		foreign   bool
+		received  time.Time
+	}
+	all := map[string]*submission{}
+	for _, d := range listed {
+		s := all[d.SubmissionUID]
+		if s == nil {
+			s = &submission{received: d.Received.Time}
+			all[d.SubmissionUID] = s
+		}
+		s.documents++
+		s.foreign = s.foreign || !ours[d.Number] || d.Received.Before(since.Add(-skew))
+	}
+	var best *submission
+	for id, s := range all {
+		if id == "" || s.foreign {
+			continue
+		}
+		if known, err := r.Journal.known(id, r.batch); err != nil || known {
+			if err != nil {
+				return "", err
+			}
+			continue
+		}
+		better := best == nil || s.documents > best.documents ||
+			s.documents == best.documents && (s.received.Before(best.received) || s.received.Equal(best.received) && id < uid)
+		if better {
+			best, uid = s, id
+		}
+	}
+	return uid, nil
+}

@@ -1,0 +1,131 @@
+package myinvois
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// lostReasons is what is found wrong with a document that a submission whose answer
+// was lost turns out not to hold.
+const lostReasons = "the platform rejected it when it was submitted, and the answer with the reasons was lost; submit it again to see them"
+
+// await waits until a submission's documents are validated, and writes down and
+// tells each.
+func (r *run) await(ctx context.Context) error {
+	return r.Client.Await(ctx, r.batch.Taxpayer, r.batch.UID, func(status *SubmissionStatus) error {
+		learned, err := r.learn(ctx, status)
+		if err != nil || len(learned) == 0 && status.InProgress() {
+			return err
+		}
+		entries, err := r.Journal.change(r.batch, func(b *batch, e *Entry) {
+			if l, known := learned[e.ID]; known {
+				*e = l
+			} else if b.Found && !status.InProgress() && e.State == Submitted {
+				e.State, e.SubmissionUID, e.Findings = Rejected, "", []string{lostReasons}
+			}
+		})
+		if err != nil {
+			return err
+		}
+		r.outcome(entries)
+		if status.InProgress() {
+			return nil
+		}
+		return r.complete(entries)
+	})
+}
+
+// complete is an error if a submission that is over leaves a document without an
+// outcome.
+func (r *run) complete(entries []Entry) error {
+	for _, e := range entries {
+		if !e.State.Final() && e.Batch == r.batch.ID {
+			return &Error{
+				Doing:   "asking for submission " + r.batch.UID + behalf(r.batch.Taxpayer),
+				Message: fmt.Sprintf("it is %s, and document %s has no outcome in it: run this again later", "over", e.Number),
+			}
+		}
+	}
+	return nil
+}
+
+// learn returns the entries that a status tells something new of.
+func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]Entry, error) {
+	byUUID, byNumber := map[string]DocumentSummary{}, map[string]DocumentSummary{}
+	for _, d := range status.Documents {
+		byUUID[d.UUID], byNumber[d.Number] = d, d
+	}
+	learned := map[uint64]Entry{}
+	for _, id := range r.batch.Documents {
+		e, err := r.Journal.Entry(id)
+		if err != nil {
+			return nil, err
+		}
+		if e.Batch != r.batch.ID || e.State.Final() {
+			r.outcome([]Entry{e})
+			continue
+		}
+		d, listed := byUUID[e.UUID]
+		if !listed || e.UUID == "" {
+			d, listed = byNumber[e.Number]
+		}
+		if !listed {
+			continue
+		}
+		changed, err := r.Client.judge(ctx, e, d)
+		if err != nil {
+			return nil, err
+		}
+		if changed.State != e.State || changed.UUID != e.UUID {
+			learned[id] = changed
+		}
+	}
+	return learned, nil
+}
+
+// judge returns an entry with what the platform tells of it. What is wrong with an
+// invalid document is asked for; where that is not told, the entry says so.
+func (c *Client) judge(ctx context.Context, e Entry, d DocumentSummary) (Entry, error) {
+	e.UUID, e.LongID, e.SubmissionUID = d.UUID, d.LongID, d.SubmissionUID
+	switch d.Status {
+	case StatusValid:
+		e.State, e.Findings = Valid, nil
+	case StatusCancelled:
+		e.State = Cancelled
+	case StatusInvalid:
+		e.State = Invalid
+		details, err := c.Details(ctx, e.Taxpayer, d.UUID)
+		failed, ours := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
+			e.Findings = details.Findings()
+		case !ours || ctx.Err() != nil || failed.Status == http.StatusUnauthorized:
+			return e, err
+		default:
+			e.Findings = []string{"what is wrong was not told: " + err.Error()}
+		}
+		if len(e.Findings) == 0 {
+			e.Findings = []string{"the platform does not say what is wrong: look at it in the portal"}
+		}
+	}
+	return e, nil
+}
+
+// Refresh asks what became of a document that was validated: it may have been
+// cancelled since. It returns the entry as it is now, written down.
+func (c *Courier) Refresh(ctx context.Context, e Entry) (Entry, error) {
+	if e.UUID == "" {
+		return e, nil
+	}
+	details, err := c.Client.Details(ctx, e.Taxpayer, e.UUID)
+	if err != nil {
+		return e, err
+	}
+	changed, err := c.Client.judge(ctx, e, details.DocumentSummary)
+	if err != nil || changed.State == e.State {
+		return e, err
+	}
+	return changed, c.Journal.put(changed)
+}
