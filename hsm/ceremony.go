@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rsa"
 	"errors"
@@ -42,6 +43,10 @@ func initToken(p11 cryptoki, config Config, securityOfficer, user PIN) (_ string
 	if err != nil {
 		return "", err
 	}
+	// Refused only by C_InitPIN, a user PIN would leave a token that has none.
+	if err := fits(p11, free, securityOfficer, user); err != nil {
+		return "", err
+	}
 	if err := p11.InitToken(free, securityOfficer.reveal(), config.TokenLabel); err != nil {
 		return "", called("C_InitToken", err)
 	}
@@ -53,6 +58,21 @@ func initToken(p11 cryptoki, config Config, securityOfficer, user PIN) (_ string
 		return "", fmt.Errorf("setting the user PIN of the new token, serial %q: %w", s.info.SerialNumber, err)
 	}
 	return s.info.SerialNumber, nil
+}
+
+// fits refuses PINs of a length that the token will not take (section 3.2, CK_TOKEN_INFO).
+func fits(p11 cryptoki, id uint, pins ...PIN) error {
+	info, err := p11.GetTokenInfo(id)
+	if err != nil {
+		return called("C_GetTokenInfo", err)
+	}
+	for _, pin := range pins {
+		n := uint(pin.length())
+		if n < info.MinPinLen || info.MaxPinLen > 0 && n > info.MaxPinLen {
+			return fmt.Errorf("a PIN is too short or too long: the token takes %d to %d bytes", info.MinPinLen, info.MaxPinLen)
+		}
+	}
+	return nil
 }
 
 // freeSlot returns the first slot whose token is not initialised, if no token
@@ -124,10 +144,31 @@ func generateKey(ctx context.Context, config Config, bits int) (*rsa.PublicKey, 
 	if err != nil {
 		return nil, err
 	}
-	if err := process.exclusively(ctx, config, func() error { return generate(config, serial, bits) }); err != nil {
-		return nil, err
+	err = process.exclusively(ctx, config, func() error { return generate(config, serial, bits) })
+	if err == nil {
+		var public *rsa.PublicKey
+		if public, err = PublicKey(ctx, config); err == nil {
+			return public, nil
+		}
 	}
-	return PublicKey(ctx, config)
+	if loginRefused(err) || errors.Is(err, pkcs11.Error(pkcs11.CKR_PIN_INCORRECT)) {
+		return nil, err // the PIN is not tried again
+	}
+	var left error
+	_ = visit(ctx, config, func(s slot, session pkcs11.SessionHandle) error {
+		left = s.left(session, err)
+		return nil
+	})
+	return nil, cmp.Or(left, err)
+}
+
+// left adds to an error of making a key whether something of it is in the token
+// all the same: a call that erred may have done its work.
+func (s slot) left(session pkcs11.SessionHandle, err error) error {
+	if !errors.Is(s.vacant(session), ErrKeyExists) {
+		return err
+	}
+	return fmt.Errorf("%w; and the token has something under its names all the same: delete that", err)
 }
 
 // vacant refuses a label or ID that is taken, by either half of a key. It looks

@@ -66,7 +66,7 @@ func (b bench) importKey(soft *SoftKey, want Way) (Way, error) {
 	}
 	handle, way, err := b.enter(soft, want, offered)
 	if err != nil {
-		return "", err
+		return "", b.left(b.session, err)
 	}
 	made := []pkcs11.ObjectHandle{handle}
 	public, err := b.tools.CreateObject(b.session, b.publicTemplate(&soft.key().PublicKey))
@@ -106,7 +106,13 @@ func (b bench) enter(soft *SoftKey, want Way, offered offer) (pkcs11.ObjectHandl
 	case want == Wrapped:
 		return 0, "", errors.New("the token offers no mechanism that we know to unwrap a key with")
 	}
-	handle, err := b.tools.CreateObject(b.session, slices.Concat(b.privateTemplate(), components(soft.key())))
+	numbers := components(soft.key())
+	defer func() {
+		for _, n := range numbers {
+			clear(n.Value)
+		}
+	}()
+	handle, err := b.tools.CreateObject(b.session, slices.Concat(b.privateTemplate(), numbers))
 	return handle, InTheClear, called("C_CreateObject of the private half", err)
 }
 

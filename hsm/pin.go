@@ -84,7 +84,14 @@ func (p PIN) Wipe() {
 	}
 }
 
-func (p PIN) empty() bool { return p.secret == nil || len(*p.secret()) == 0 }
+func (p PIN) empty() bool { return p.length() == 0 }
+
+func (p PIN) length() int {
+	if p.secret == nil {
+		return 0
+	}
+	return len(*p.secret())
+}
 
 // reveal returns the PIN as the string that the PKCS#11 wrapper wants. It is a
 // view, not a copy: nobody may use it after Wipe. The wrapper's own copy in C

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"software.sslmate.com/src/go-pkcs12"
 )
@@ -30,8 +29,7 @@ var ErrPassword = errors.New("password incorrect")
 // or 4096 bits and its certificate, encrypted with AES, 3DES or RC2. The
 // passwords of such files have no count of tries. [ErrPassword] where it is wrong.
 func ParseP12(file []byte, password PIN) (*SoftKey, error) {
-	// The library takes a string and keeps nothing of it.
-	private, first, others, err := pkcs12.DecodeChain(file, strings.Clone(password.reveal()))
+	private, first, others, err := pkcs12.DecodeChain(file, password.reveal()) // which keeps nothing of it
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword):
 		return nil, fmt.Errorf("reading the .p12 file: %w: give the one that it was exported with", ErrPassword)
@@ -64,9 +62,10 @@ func (k *SoftKey) Wipe() {
 		return
 	}
 	key := k.key()
-	clear(key.D.Bits())
-	for _, prime := range key.Primes {
-		clear(prime.Bits())
+	for _, secret := range append(key.Primes, key.D, key.Precomputed.Dp, key.Precomputed.Dq, key.Precomputed.Qinv) {
+		if secret != nil {
+			clear(secret.Bits())
+		}
 	}
 	k.key = nil
 }
