@@ -137,8 +137,12 @@ func (c *ceremony) enter(ctx context.Context, streams command.Streams) (s *setup
 func (s *setup) tokenName() string { return cmp.Or(s.Token.TokenLabel, s.Token.TokenSerial) }
 
 // perform takes one step that is worth a record: it is begun in the log, done,
-// and ended in the log.
+// and ended in the log. An interrupt before keeps it from being taken; one during
+// it comes too late, since half a step is worse.
 func (c *ceremony) perform(ctx context.Context, s *setup, step string, do func(*entry) error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%s: nothing was done: %w", step, err)
+	}
 	path := c.log
 	if path == "" {
 		path = filepath.Join(filepath.Dir(c.config), ceremonyLogName) // "." where there is none

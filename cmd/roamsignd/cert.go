@@ -125,10 +125,18 @@ func (i *certImport) store(ctx context.Context, config hsm.Config, chain []*x509
 	} else if err := hsm.ImportCertificate(ctx, config, chain[0]); err != nil {
 		return err
 	}
-	if i.out == "" {
-		return nil
+	var err error
+	switch {
+	case i.out == "":
+	case i.replace:
+		err = ca.WriteCertificates(i.out, chain...)
+	default:
+		err = writeNewCertificates(i.out, chain...)
 	}
-	return ca.WriteCertificates(i.out, chain...)
+	if err != nil && !i.skipToken {
+		err = fmt.Errorf("the certificate is in the token, and not in the file: repeat this: %w", err)
+	}
+	return err
 }
 
 // judge tells what a certificate is, and each point in which it, or its chain,

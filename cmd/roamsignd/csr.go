@@ -15,6 +15,7 @@ import (
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/internal/strict"
 	"github.com/roamsign/roamsign/policy"
 	"go.yaml.in/yaml/v3"
 )
@@ -82,9 +83,12 @@ roamsignd key csr --config roamsignd.yaml --country MY --organization "Contoh Sd
 	}
 }
 
+// maxSubject bounds a subject's file, in bytes.
+const maxSubject = 64 << 10
+
 // readSubject reads the elements of a subject in the order in which they stand.
 func readSubject(path string) ([]ca.Element, error) {
-	text, err := os.ReadFile(path)
+	text, err := strict.ReadFile(path, maxSubject)
 	if err != nil {
 		return nil, fmt.Errorf("reading the subject: %w", err)
 	}
@@ -138,7 +142,7 @@ func (c *ceremony) keyCSR(ctx context.Context, streams command.Streams, subject 
 		e.SPKI, e.Request = key.Fingerprint(), hex.EncodeToString(digest[:])
 		outcome.Request, outcome.File, outcome.SPKI = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), path, e.SPKI
 		if path != "" {
-			err = writeFile(path, outcome.Request, 0o644)
+			err = writeNew(path, []byte(outcome.Request))
 		}
 		return err
 	})

@@ -218,15 +218,35 @@ func (c *ceremony) confirm(ctx context.Context, streams command.Streams, config 
 	}
 	if len(keys) > 0 {
 		_, _ = io.WriteString(streams.Err, "This destroys the key for good. Type its label to go on: ")
-		line, err := bufio.NewReader(streams.In).ReadString('\n')
+		line, err := readLine(ctx, streams.In)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("reading the label: %w", err)
+			return fmt.Errorf("reading the label: nothing was deleted: %w", err)
 		}
 		if strings.TrimRight(line, "\r\n") != c.label {
 			return fmt.Errorf("that is not the label %q: nothing was deleted", c.label)
 		}
 	}
 	return nil
+}
+
+// readLine reads a line. When ctx ends first the reader is left to the end of the
+// process.
+func readLine(ctx context.Context, from io.Reader) (string, error) {
+	type outcome struct {
+		line string
+		err  error
+	}
+	read := make(chan outcome, 1)
+	go func() {
+		line, err := bufio.NewReader(from).ReadString('\n')
+		read <- outcome{line, err}
+	}()
+	select {
+	case o := <-read:
+		return o.line, o.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // keyReport is a key as it is told.

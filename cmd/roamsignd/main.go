@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -15,6 +16,9 @@ import (
 )
 
 func main() {
+	if err := undumpable(); err != nil {
+		fmt.Fprintf(os.Stderr, "roamsignd: this process's memory is not kept out of core dumps: %v\n", err)
+	}
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, func() { signal.Reset(os.Interrupt) }) // a second Ctrl-C does not wait
 	audit.LogTo(slog.New(slog.NewTextHandler(os.Stderr, nil)))    // once, for the whole process

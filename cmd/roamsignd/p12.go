@@ -6,12 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
-	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/internal/strict"
 )
 
 func keyImportP12Command() command.Command {
@@ -91,14 +90,17 @@ func (i *p12Import) run(ctx context.Context, streams command.Streams, file strin
 		}
 		e.Detail = "by " + string(took)
 		if err := hsm.ImportCertificate(ctx, s.Token, soft.Certificate); err != nil {
-			return fmt.Errorf("the key is in the token, and its certificate is not: %w", err)
+			return fmt.Errorf("the key is in the token, and its certificate is not (roamsignd cert import puts it there): %w", err)
 		}
 		key, err := proven(ctx, s.Token)
 		e.SPKI = key.Fingerprint()
 		outcome.Key, outcome.Way = reportKey(key), took
 		outcome.Key.Used = i.asConfigured()
 		if err == nil && i.out != "" {
-			err = ca.WriteCertificates(i.out, chain...)
+			err = writeNewCertificates(i.out, chain...)
+		}
+		if err != nil {
+			err = fmt.Errorf("the key and its certificate are in the token (roamsignd cert import --out writes the file): %w", err)
 		}
 		return err
 	})
@@ -110,14 +112,7 @@ func (i *p12Import) run(ctx context.Context, streams command.Streams, file strin
 }
 
 func (i *p12Import) parse(ctx context.Context, streams command.Streams, file string) (*hsm.SoftKey, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return nil, fmt.Errorf("reading the .p12 file: %w", err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxP12 {
-		return nil, fmt.Errorf("reading the .p12 file: %s is no regular file of up to %d bytes", file, maxP12)
-	}
-	content, err := os.ReadFile(file)
+	content, err := strict.ReadFile(file, maxP12)
 	if err != nil {
 		return nil, fmt.Errorf("reading the .p12 file: %w", err)
 	}

@@ -77,7 +77,7 @@ func TestWhatIsNoSoftCertificateIsRefused(t *testing.T) {
 		{"a wrong password", file, "wrong", "", 1, "password incorrect"},
 		{"a password that others can read", file, "open", "", 1, "chmod 600"},
 		{"no file", d.path("none.p12"), "password", "", 1, "no such file"},
-		{"a folder", d.dir, "password", "", 1, "no regular file"},
+		{"a folder", d.dir, "password", "", 1, "not a regular file"},
 		{"another sort of file", d.path("soft.pem"), "password", "", 1, "reading the .p12 file"},
 		{"an unknown way", file, "password", "post", 2, "want unwrap or create"},
 	} {
