@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/roamsign/roamsign/myinvois"
 )
 
 // Endpoint names one of the platform's APIs, as limits and faults do.
@@ -47,16 +49,16 @@ const maxOther = 64 << 10
 
 // endpoints are all of them. Cancel and Reject have one path: the body tells which.
 var endpoints = []endpoint{
-	{Login, []string{"POST /connect/token"}, maxOther, 12, (*Platform).login},
-	{Submit, []string{"POST /api/v1.0/documentsubmissions/{$}", "POST /api/v1.0/documentsubmissions"}, maxSubmission, 100, (*Platform).submit},
-	{Submission, []string{"GET /api/v1.0/documentsubmissions/{uid}"}, maxOther, 300, (*Platform).submission},
-	{Details, []string{"GET /api/v1.0/documents/{uuid}/details"}, maxOther, 125, (*Platform).details},
-	{Raw, []string{"GET /api/v1.0/documents/{uuid}/raw"}, maxOther, 60, (*Platform).raw},
-	{Cancel, []string{"PUT /api/v1.0/documents/state/{uuid}/state"}, maxOther, 12, (*Platform).state},
+	{Login, []string{"POST " + myinvois.PathLogin}, maxOther, 12, (*Platform).login},
+	{Submit, []string{"POST " + myinvois.PathSubmissions + "{$}", "POST " + strings.TrimSuffix(myinvois.PathSubmissions, "/")}, maxSubmission, 100, (*Platform).submit},
+	{Submission, []string{"GET " + myinvois.PathSubmission}, maxOther, 300, (*Platform).submission},
+	{Details, []string{"GET " + myinvois.PathDetails}, maxOther, 125, (*Platform).details},
+	{Raw, []string{"GET " + myinvois.PathRaw}, maxOther, 60, (*Platform).raw},
+	{Cancel, []string{"PUT " + myinvois.PathState}, maxOther, 12, (*Platform).state},
 	{Reject, nil, maxOther, 12, (*Platform).state},
-	{Recent, []string{"GET /api/v1.0/documents/recent"}, maxOther, 12, (*Platform).recent},
+	{Recent, []string{"GET " + myinvois.PathRecent}, maxOther, 12, (*Platform).recent},
 	{Search, []string{"GET /api/v1.0/documents/search"}, maxOther, 12, (*Platform).search},
-	{TIN, []string{"GET /api/v1.0/taxpayer/validate/{tin}"}, maxOther, 60, (*Platform).validateTIN},
+	{TIN, []string{"GET " + myinvois.PathValidateTIN}, maxOther, 60, (*Platform).validateTIN},
 	{Missing, []string{
 		"GET /api/v1.0/taxpayer/search/tin", "GET /api/v1.0/taxpayer/qrcodeinfo/{code}", "GET /api/v1.0/notifications/taxpayer",
 		"GET /api/v1.0/documenttypes", "GET /api/v1.0/documenttypes/{id}", "GET /api/v1.0/documenttypes/{id}/versions/{version}",

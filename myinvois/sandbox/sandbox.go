@@ -26,7 +26,12 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/roamsign/roamsign/myinvois"
 )
+
+// maxLarge is how many submissions are read and worked at a time; others wait.
+const maxLarge = 32
 
 // Header stands in every response, with [Notice] as its value.
 const (
@@ -53,9 +58,10 @@ type Platform struct {
 	limits    windows
 	faults    faults
 	store     store
+	large     chan struct{} // a place for each submission in the works
 
-	mu      sync.Mutex
-	revoked time.Time // tokens issued before it are void
+	mu    sync.Mutex
+	epoch int // how often all tokens were made void
 }
 
 // New makes a platform. The error tells all faults of the configuration.
@@ -80,6 +86,7 @@ func New(config Config) (*Platform, error) {
 	p := &Platform{
 		config: config, mux: http.NewServeMux(), key: make([]byte, 32),
 		clients: map[string]*Client{}, taxpayers: map[string]*Taxpayer{},
+		large: make(chan struct{}, maxLarge),
 	}
 	_, _ = rand.Read(p.key) // never fails
 	for i := range config.Clients {
@@ -114,7 +121,7 @@ func (p *Platform) route() {
 
 // ServeHTTP answers a request as the platform would.
 func (p *Platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("correlationId", identifier())
+	w.Header().Set(myinvois.CorrelationID, identifier())
 	w.Header().Set(Header, Notice)
 	w.Header().Set("Cache-Control", "no-store")
 	p.mux.ServeHTTP(w, r)
@@ -132,6 +139,14 @@ type call struct {
 // serve is the life of a request: faults that come before the work, who calls, the
 // caller's rate, the work, faults that come after it.
 func (p *Platform) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
+	if e.name == Submit {
+		select {
+		case p.large <- struct{}{}:
+			defer func() { <-p.large }()
+		case <-r.Context().Done():
+			return
+		}
+	}
 	body, refused := read(w, r, e.most)
 	c := &call{Request: r, body: body, endpoint: e.which(body), now: p.now()}
 	fault := p.faults.next(c.endpoint)
@@ -143,15 +158,15 @@ func (p *Platform) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 		answer = p.answer(w.Header(), c, e, fault)
 	}
 	p.config.Log.Info("answered", "endpoint", c.endpoint, "status", answer.status, "fault", fault.String(),
-		"client", c.who.id(), "on_behalf_of", c.who.tin, "correlation_id", w.Header().Get("correlationId"))
-	answer.write(w)
+		"client", c.who.id(), "on_behalf_of", c.who.tin, "correlation_id", w.Header().Get(myinvois.CorrelationID))
+	answer.write(w, p.config.Errors)
 }
 
 // answer works a request, or does not, as the fault has it. A fault that cuts the
 // connection does not return.
 func (p *Platform) answer(header http.Header, c *call, e endpoint, fault Fault) reply {
 	if fault.Kind == Expire {
-		p.expire(c.now)
+		p.expire()
 	}
 	if fault.Kind != "" && fault.Kind != Expire && !fault.Applied {
 		if instead, stop := fault.strike(c); stop {
@@ -159,6 +174,7 @@ func (p *Platform) answer(header http.Header, c *call, e endpoint, fault Fault) 
 		}
 	}
 	answer := p.work(header, c, e)
+	answer.half = fault.Kind == Half
 	if fault.Applied {
 		if instead, stop := fault.strike(c); stop {
 			return instead
@@ -186,11 +202,11 @@ func (p *Platform) work(header http.Header, c *call, e endpoint) reply {
 	return e.do(p, c)
 }
 
-// expire makes all tokens of before void.
-func (p *Platform) expire(now time.Time) {
+// expire makes all tokens that are out void.
+func (p *Platform) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.revoked = now
+	p.epoch++
 }
 
 // Paths of this package's own, beside LHDN's: they tell what was accepted and
