@@ -140,7 +140,7 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 // value reads a node into a field.
 func (d *Document) value(node *yaml.Node, path string, field reflect.Value) {
 	switch {
-	case field.Kind() == reflect.Struct:
+	case field.Kind() == reflect.Struct && field.Type() != reflect.TypeFor[time.Time]():
 		d.mapping(node, path+".", field)
 	case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct && node.Kind == yaml.SequenceNode:
 		field.Set(reflect.MakeSlice(field.Type(), len(node.Content), len(node.Content)))
@@ -176,6 +176,8 @@ func kindOf(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():
 		return `a duration, such as "5s"`
+	case t == reflect.TypeFor[time.Time]():
+		return "a date or a time, such as 2026-11-20 or 2026-11-20T03:15:00Z"
 	case reflect.Int <= t.Kind() && t.Kind() <= reflect.Uint64:
 		return "a whole number"
 	case t.Kind() == reflect.Float64:
