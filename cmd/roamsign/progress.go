@@ -19,14 +19,17 @@ type reporter struct {
 	streams       command.Streams
 	bar           *progressbar.ProgressBar // nil if there is none
 	total, signed int
+	done          string // what becomes of the documents, in one word
 }
 
-func newReporter(streams command.Streams, total int) *reporter {
-	r := &reporter{streams: streams, total: total}
+// newReporter reports on a number of documents, what is being done to them
+// ("signing"), and what they are then ("signed").
+func newReporter(streams command.Streams, total int, doing, done string) *reporter {
+	r := &reporter{streams: streams, total: total, done: done}
 	if total >= many && terminal(streams.Err) {
 		r.bar = progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(streams.Err),
-			progressbar.OptionSetDescription("signing"),
+			progressbar.OptionSetDescription(doing),
 			progressbar.OptionShowCount(),
 			progressbar.OptionClearOnFinish(),
 		)
@@ -69,10 +72,10 @@ func (r *reporter) clear() {
 	}
 }
 
-// finish sums up a run that did not sign everything.
+// finish sums up a run that did not do everything.
 func (r *reporter) finish() {
 	r.clear()
 	if r.total > 1 && r.signed < r.total {
-		fmt.Fprintf(r.streams.Err, "roamsign: %d of %d documents signed\n", r.signed, r.total)
+		fmt.Fprintf(r.streams.Err, "roamsign: %d of %d documents %s\n", r.signed, r.total, r.done)
 	}
 }

@@ -126,7 +126,7 @@ func (s *signing) run(ctx context.Context, streams command.Streams, files []stri
 // all signs every document and reports each. It stops where going on is
 // pointless.
 func (s *signing) all(ctx context.Context, streams command.Streams, signer *client.Client, tasks []task) int {
-	to := newReporter(streams, len(tasks))
+	to := newReporter(streams, len(tasks), "signing", "signed")
 	code, done := command.OK, 0
 	var owed []receiptOwed
 	for signed, err := range s.results(ctx, signer, len(tasks), s.documents(ctx, streams, tasks)) {

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/roamsign/roamsign/client"
+	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/myinvois"
+	"github.com/roamsign/roamsign/policy"
+)
+
+// counter is the platform as the commands use it: who may act for whom is the
+// signer's to say, what is done is in the journal.
+type counter struct {
+	signer    *client.Client
+	config    myinvois.Config
+	secrets   *myinvois.Credentials
+	platform  *myinvois.Client
+	journal   *myinvois.Journal
+	taxpayers []client.Taxpayer
+	fallback  string // the configuration's taxpayer
+}
+
+// aboutPlatform is what the help of every command tells of the configuration.
+const aboutPlatform = `
+Where the platform is and who logs in stands in a file of its own: --platform FILE,
+else myinvois.yaml beside the client's configuration. Its keys: environment
+(production or preprod), or api, identity and portal of a stand-in; ca;
+credentials, the file of the client IDs and secrets, which only you may read;
+journal; roots; timeout; poll_interval; share.`
+
+func platformFlag(flags *flag.FlagSet, path *string) {
+	flags.StringVar(path, "platform", "", "the platform's configuration `FILE` (default: myinvois.yaml beside the client's)")
+}
+
+// platformConfig reads the platform's configuration.
+func platformConfig(path, config string) (myinvois.Config, error) {
+	if path != "" {
+		return myinvois.Load(path)
+	}
+	path = filepath.Join(filepath.Dir(cmp.Or(config, defaultConfig())), "myinvois.yaml")
+	cfg, err := myinvois.Load(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return cfg, fmt.Errorf("there is no configuration of the platform: name its file with --platform FILE, or put it at %s", path)
+	}
+	return cfg, err
+}
+
+// withCounter runs something with the signer, the platform and the journal.
+func withCounter(ctx context.Context, streams command.Streams, config, path string, do func(*counter) error) error {
+	cfg, err := platformConfig(path, config)
+	if err != nil {
+		return err
+	}
+	secrets, err := myinvois.LoadCredentials(cfg.Credentials)
+	if err != nil {
+		return err
+	}
+	for _, warning := range secrets.Warnings(time.Now()) {
+		fmt.Fprintf(streams.Err, "roamsign: warning: %s\n", oneLine(warning))
+	}
+	platform, err := myinvois.New(cfg, secrets)
+	if err != nil {
+		return err
+	}
+	defer platform.Close()
+	own, err := configuration(config)
+	if err != nil {
+		return err
+	}
+	return withSigner(config, func(signer *client.Client) error {
+		c := &counter{signer: signer, config: cfg, secrets: secrets, platform: platform, fallback: own.TIN}
+		if c.taxpayers, err = signer.Taxpayers(ctx); err != nil {
+			return fmt.Errorf("asking the signer for whom this client may act: %w", err)
+		}
+		return withJournal(cfg, func(journal *myinvois.Journal) error {
+			c.journal = journal
+			return do(c)
+		})
+	})
+}
+
+// withJournal runs something with the journal alone.
+func withJournal(cfg myinvois.Config, do func(*myinvois.Journal) error) error {
+	api, _, _ := cfg.Places()
+	journal, err := myinvois.OpenJournal(cfg.Journal, api)
+	if errors.Is(err, myinvois.ErrInUse) {
+		return fmt.Errorf("%w: wait for it to end", err)
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(journal), journal.Close())
+}
+
+// of returns the taxpayer whom the signer lets this client act for. A document
+// states a sole proprietor's TIN and registration number apart.
+func (c *counter) of(tin, brn string) (client.Taxpayer, error) {
+	for _, want := range []string{tin, tin + ":" + brn} {
+		if i := slices.IndexFunc(c.taxpayers, func(t client.Taxpayer) bool { return t.TIN == want }); i >= 0 {
+			return c.taxpayers[i], nil
+		}
+	}
+	return client.Taxpayer{}, fmt.Errorf("the signer does not let this client act for %s: its operator has to grant that in the policy (%s)", tin, allowedTo(c.taxpayers))
+}
+
+// allowedTo says for whom the client may act, in short.
+func allowedTo(taxpayers []client.Taxpayer) string {
+	const most = 5
+	tins := make([]string, 0, most+1)
+	for i, t := range taxpayers {
+		if i == most {
+			tins = append(tins, fmt.Sprintf("and %d others", len(taxpayers)-most))
+			break
+		}
+		tins = append(tins, t.TIN)
+	}
+	return "it may for " + cmp.Or(strings.Join(tins, ", "), "nobody")
+}
+
+// may refuses what the taxpayer has not allowed its intermediary, as the signer's
+// policy has it, before the platform has to. Who logs in as the taxpayer itself
+// needs none of it.
+func (c *counter) may(t client.Taxpayer, right policy.Right, now time.Time) error {
+	if c.secrets.Role(t.TIN) == "" {
+		return fmt.Errorf("the credentials file has no client ID for %s, and none for all", t.TIN)
+	}
+	if c.secrets.Role(t.TIN) == myinvois.Taxpayer || t.Intermediary {
+		return nil
+	}
+	const renew = "the taxpayer has to set it in the MyInvois portal, and the operator of the signer in its policy"
+	switch {
+	case !t.NotBefore.IsZero() && now.Before(t.NotBefore):
+		return fmt.Errorf("the representation of %s begins at %s: %s", t.TIN, t.NotBefore.Format(time.RFC3339), renew)
+	case !t.NotAfter.IsZero() && !now.Before(t.NotAfter):
+		return fmt.Errorf("the representation of %s ended at %s: %s", t.TIN, t.NotAfter.Format(time.RFC3339), renew)
+	case !slices.Contains(t.Rights, string(right)):
+		return fmt.Errorf("%s has not given its intermediary the right %q: %s", t.TIN, right, renew)
+	}
+	return nil
+}
+
+// intermediary is who submits as the holder of the signing certificate, if the
+// signer tells; nobody where the taxpayer logs in itself.
+func (c *counter) intermediary(t client.Taxpayer) (tin, brn string) {
+	if c.secrets.Role(t.TIN) != myinvois.Intermediary {
+		return "", ""
+	}
+	for _, one := range c.taxpayers {
+		if one.Intermediary {
+			return one.TIN, one.BRN
+		}
+	}
+	return "", ""
+}
+
+// checkTIN refuses a --tin that is none.
+func checkTIN(tin string) error {
+	if tin == "" {
+		return nil
+	}
+	if _, err := policy.ParseTIN(tin); err != nil {
+		return command.Usagef("--tin: %v", err)
+	}
+	return nil
+}
+
+// told is a document's line: its number, UUID and status, and what was found.
+func told(e myinvois.Entry) string {
+	line := oneLine(cmp.Or(e.Number, "-")) + "  " + oneLine(cmp.Or(e.UUID, "-")) + "  " + string(e.State)
+	if len(e.Findings) > 0 {
+		line += "  " + oneLine(strings.Join(e.Findings, "; "))
+	}
+	return line
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/myinvois"
+)
+
+func statusCommand(config *string) command.Command {
+	return command.Command{
+		Name: "status", Args: "[FLAGS] [NUMBER|UUID]...",
+		Purpose: "Show what was submitted, and what became of it.",
+		About: `
+Prints a line for each document in the journal, or for those named: number, UUID,
+status, what was found wrong, for whom, since when, and the file it came from.
+Signed means not sent yet; Sending, that there is no answer yet.
+
+With --refresh the platform is asked what became of each that was accepted, since a
+document may be cancelled later. Without it neither platform nor signer is needed.
+` + aboutPlatform + `
+
+Exit status: 0; 1 if a document named is not in the journal or the platform did not
+answer; 2 if the usage or the configuration is wrong.`,
+		Example: `
+roamsign status --open
+roamsign status --tin C20880050010 INV-1001
+roamsign status --refresh --json F9D425P6DS7D8IU`,
+		Define: func(flags *flag.FlagSet) command.Runner {
+			s := &showing{config: config}
+			platformFlag(flags, &s.platform)
+			flags.StringVar(&s.tin, "tin", "", "only those of this taxpayer's `TIN`")
+			flags.BoolVar(&s.open, "open", false, "only those whose outcome is not known yet")
+			flags.BoolVar(&s.refresh, "refresh", false, "ask the platform about those that were accepted")
+			flags.BoolVar(&s.json, "json", false, "print JSON, an array of the journal's entries")
+			return s.run
+		},
+	}
+}
+
+// showing is what the flags of status say.
+type showing struct {
+	config              *string
+	platform, tin       string
+	open, refresh, json bool
+}
+
+func (s *showing) run(ctx context.Context, streams command.Streams, names []string) error {
+	if err := checkTIN(s.tin); err != nil {
+		return err
+	}
+	if s.refresh {
+		return withCounter(ctx, streams, *s.config, s.platform, func(c *counter) error {
+			courier := &myinvois.Courier{Client: c.platform, Journal: c.journal}
+			return s.show(c.journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) { return courier.Refresh(ctx, e) })
+		})
+	}
+	cfg, err := platformConfig(s.platform, *s.config)
+	if err != nil {
+		return err
+	}
+	return withJournal(cfg, func(journal *myinvois.Journal) error {
+		return s.show(journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) { return e, nil })
+	})
+}
+
+// show prints the entries that were asked for, as now tells they are.
+func (s *showing) show(journal *myinvois.Journal, streams command.Streams, names []string, now func(myinvois.Entry) (myinvois.Entry, error)) error {
+	all, err := journal.Entries()
+	if err != nil {
+		return err
+	}
+	code := command.OK
+	shown := []myinvois.Entry{}
+	found := map[string]bool{}
+	for _, e := range all {
+		named := len(names) == 0 || slices.Contains(names, e.Number) || e.UUID != "" && slices.Contains(names, e.UUID)
+		found[e.Number], found[e.UUID] = true, true
+		if !named || s.tin != "" && e.Taxpayer != s.tin || s.open && e.State.Final() {
+			continue
+		}
+		if e, err = now(e); err != nil {
+			complain(streams, e.Number, err)
+			code = command.Failed
+		}
+		shown = append(shown, e)
+		if !s.json {
+			fmt.Fprintf(streams.Out, "%s  for %s since %s  (%s)\n", told(e), e.Taxpayer, e.Changed.Format(time.RFC3339), oneLine(e.Name))
+		}
+	}
+	for _, name := range names {
+		if !found[name] {
+			complain(streams, name, fmt.Errorf("it is no number or UUID in the journal"))
+			code = command.Failed
+		}
+	}
+	if s.json {
+		if err := writeJSON(streams.Out, shown); err != nil {
+			return err
+		}
+	}
+	return ended(code)
+}
