@@ -177,29 +177,9 @@ func refusal(doing string, got *http.Response, body []byte) *Error {
 		failed.Message, failed.cause = "the platform answered with a redirection, which is not followed", errRefused
 		return failed
 	}
-	var said struct {
-		Error       json.RawMessage `json:"error"`
-		Description word            `json:"error_description"`
-	}
-	if json.Unmarshal(body, &said) != nil {
-		return failed
-	}
-	var problem Problem
-	switch {
-	case len(said.Error) == 0 || said.Error[0] != '{' && said.Description == "":
-		if json.Unmarshal(body, &problem) != nil { // the error by itself
-			return failed
-		}
-	case said.Error[0] == '{':
-		if json.Unmarshal(said.Error, &problem) != nil {
-			return failed
-		}
-	default: // a login's
-		var code word
-		if json.Unmarshal(said.Error, &code) != nil {
-			return failed
-		}
-		problem = Problem{Code: string(code), Message: string(said.Description)}
+	problem, err := problemOf(body)
+	if err != nil {
+		return failed // a page for people, of a gateway in between
 	}
 	failed.Code, failed.Message, failed.Details = clipped(problem.Code, 100), clipped(problem.Message, 1000), problem.Details
 	if normal(failed.Code) == "validationerror" || failed.Code == "" {
@@ -211,4 +191,26 @@ func refusal(doing string, got *http.Response, body []byte) *Error {
 		}
 	}
 	return failed
+}
+
+// problemOf reads the body of a refusal: {"error": {...}} in either spelling, such
+// an error by itself, or a login's {"error": "code", "error_description": "..."}.
+func problemOf(body []byte) (problem Problem, err error) {
+	var said struct {
+		Error       json.RawMessage `json:"error"`
+		ErrorCode   word            `json:"errorCode"`
+		Description word            `json:"error_description"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil {
+		return problem, err
+	}
+	switch {
+	case len(said.Error) > 0 && said.Error[0] == '{':
+		return problem, json.Unmarshal(said.Error, &problem)
+	case len(said.Error) == 0 || said.ErrorCode != "":
+		return problem, json.Unmarshal(body, &problem)
+	}
+	var code word
+	err = json.Unmarshal(said.Error, &code)
+	return Problem{Code: string(code), Message: string(said.Description)}, err
 }
