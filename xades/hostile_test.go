@@ -66,6 +66,12 @@ func hostileShapes(t testing.TB) map[string]string {
 		document := string(signed(t, []byte(minimal("<cbc:Note></cbc:Note>")), Options{}))
 		return filledAfter(document, "<cbc:Note>", unit)
 	}
+	changedLate := func(unit string) string { // and with InvoiceTypeCode after all that
+		before, after, _ := strings.Cut(minimal("<cbc:Note></cbc:Note>"), "<cbc:InvoiceTypeCode")
+		typeCode, after, _ := strings.Cut(after, "</cbc:InvoiceTypeCode>")
+		moved := before + strings.Replace(after, end, "<cbc:InvoiceTypeCode"+typeCode+"</cbc:InvoiceTypeCode>"+end, 1)
+		return filledAfter(string(signed(t, []byte(moved), Options{})), "<cbc:Note>", unit)
+	}
 	changedWith := func(unit string) string { // and with the signed properties and the signature changed, too
 		document := string(signed(t, []byte(minimal("<cbc:Note></cbc:Note>")), Options{}))
 		document = strings.Replace(document, "<xades:SignedSignatureProperties>", unit+"<xades:SignedSignatureProperties>", 1)
@@ -116,6 +122,7 @@ func hostileShapes(t testing.TB) map[string]string {
 		"a small block of tiny elements":    root + ">" + properties + ">" + strings.Repeat("<a/>", 9000) + "</e:UBLExtensions>" + end,
 		"a small block of signatures":       root + ">" + properties + ` xmlns:d="` + nsDS + `"><e:UBLExtension>` + strings.Repeat("<d:Signature/>", 2000) + "</e:UBLExtension></e:UBLExtensions>" + end,
 		"a deep block of signatures":        root + ">" + properties + ` xmlns:d="` + nsDS + `"><e:UBLExtension>` + strings.Repeat(strings.Repeat("<d:Signature>", 100)+strings.Repeat("</d:Signature>", 100), 20) + "</e:UBLExtension></e:UBLExtensions>" + end,
+		"signatures below attributes":       root + ">" + properties + ` xmlns:d="` + nsDS + `"><e:UBLExtension>` + strings.Repeat("<q"+numbered(100, ` a%d=""`)+">", 45) + strings.Repeat("<d:Signature/>", 800) + strings.Repeat("</q>", 45) + "</e:UBLExtension></e:UBLExtensions>" + end,
 		"many SignedProperties":             root + ">" + properties + ">" + strings.Repeat("<x:SignedProperties/>", 900) + "</e:UBLExtensions>" + end,
 		"SignedProperties in a wide scope":  filled(root+declared(100, longURI)+">"+properties+"><x:SignedProperties>", "<p0:a/>", "</x:SignedProperties></e:UBLExtensions>"+end),
 		"SignedProperties of attributes":    filled(root+declared(100, longURI)+">"+properties+"><x:SignedProperties>", "<a"+numbered(100, ` p%d:b=""`)+"/>", "</x:SignedProperties></e:UBLExtensions>"+end),
@@ -144,6 +151,10 @@ func hostileShapes(t testing.TB) map[string]string {
 		"changed to many attributes":               changed("<a" + attributes + "/>"),
 		"changed to many references":               changed("&#x3E;"),
 		"changed to CDATA":                         changed("<![CDATA[<]]>"),
+		"changed to tiny elements before the type": changedLate("<a/>"),
+		"changed to elements and blanks":           changedLate("<a/>  "),
+		"changed to quotes":                        changedLate("<a b='" + strings.Repeat(`"`, 2000) + "'/> "),
+		"changed to CDATA of escapes":              changedLate("<a><![CDATA[" + strings.Repeat("&", 1000) + "]]></a> "),
 		"changed to a long text":                   changed("x"),
 		"changed to many lines":                    changed("<cac:InvoiceLine>\n  <cbc:ID>{n}</cbc:ID>\n</cac:InvoiceLine>\n"),
 		"changed to as many elements as are tried": changed(`<cbc:Line x=""/>   `),

@@ -142,7 +142,9 @@ func (s *jsonScanner) newName(set *memberNames, name jsonName, text []byte) bool
 
 func (s *jsonScanner) newAmongMany(set *memberNames, name jsonName, text []byte) bool {
 	if set.many == nil {
-		set.many = make(map[string]jsonName, 4*manyNames)
+		if set.many, s.spare = s.spare, nil; set.many == nil {
+			set.many = make(map[string]jsonName, 4*manyNames)
+		}
 		for _, n := range s.names[set.first:] {
 			s.addToMany(set, n, s.nameText(n))
 		}
@@ -152,6 +154,16 @@ func (s *jsonScanner) newAmongMany(set *memberNames, name jsonName, text []byte)
 		s.twin()
 	}
 	return isNew
+}
+
+// forget is called when the object of a set has ended. A map that did not grow is
+// used again.
+func (s *jsonScanner) forget(set *memberNames) {
+	s.names = s.names[:set.first]
+	if n := len(set.many); n > 0 && n <= 4*manyNames {
+		clear(set.many)
+		s.spare = set.many
+	}
 }
 
 // addToMany adds a name in lower case; if that is taken by another, as it is and

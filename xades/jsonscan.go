@@ -57,6 +57,7 @@ type jsonScanner struct {
 	depth   int
 	names   []jsonName // of the members of all open objects, innermost last
 	decoded []byte     // the names that have escapes
+	spare   map[string]jsonName
 	cuts    []jsonCut
 	cutting bool   // a member that does not stay is being read
 	party   *party // whose identification is being read
@@ -203,7 +204,7 @@ func (s *jsonScanner) object(p place) error {
 		}
 	}
 	s.leave(p, len(s.names) > names.first)
-	s.names = s.names[:names.first]
+	s.forget(&names)
 	s.close()
 	return nil
 }

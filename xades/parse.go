@@ -12,14 +12,14 @@ type reading struct {
 	hidden    []string               // what is called as a signature block is, and is none
 
 	differs difference // XML: what other readers may read otherwise
-	names   int        // XML: elements and attributes
+	steps   int        // XML: what it took to read
 	blocks  []xmlBlock // XML: what the digest leaves out
 
 	json *jsonDocument // JSON
 
-	blanks      []byte // XML: the canonical form with blanks, once it is read
-	blanksRead  bool
-	blankBlocks []xmlBlock // and where blocks were in it
+	typeCodeAt int          // XML: where InvoiceTypeCode stands in the canonical form, or -1
+	blanks     *xmlDocument // XML: the document read with its blanks; nil if that is not done, or there are none
+	blanksRead bool
 }
 
 // parse reads a document as a verifier does: nothing is normalized but what the
@@ -45,7 +45,7 @@ func parse(document []byte) (*reading, error) {
 	}
 	return &reading{
 		format: XML, source: document, canonical: doc.canonical, header: &doc.header, parts: doc.parts,
-		hidden: doc.hidden(), differs: doc.differs, names: doc.names, blocks: doc.blocks,
+		hidden: doc.hidden(), differs: doc.differs, steps: doc.steps, blocks: doc.blocks, typeCodeAt: doc.typeCodeAt,
 	}, nil
 }
 

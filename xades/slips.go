@@ -14,13 +14,15 @@ import (
 // of which can be tried: the one that gives the stored digest is what happened.
 // Nothing here makes a document valid.
 
-// What it takes to name one slip is bounded, in bytes that are hashed or written;
-// what else costs time is counted in what it would take to hash. The bound is
+// What it takes to name one slip is bounded, in bytes that are hashed; what else
+// costs time is counted in as many bytes as could be hashed meanwhile. The bound is
 // enough for every form of an invoice of 60 KB, and for the likely ones of any.
 const (
-	maxEffort    = 3 << 20
-	perName      = 100 // of an element or attribute that is read again
-	perCharacter = 16  // of a JSON value or escape that is written again
+	maxEffort    = 3 << 19
+	perStep      = 40 // of an XML document that is read again
+	perTag       = 8  // of canonical XML that is gone through
+	perByte      = 2  // of a tag that is taken apart, or of JSON that is written again
+	perCharacter = 16 // of a JSON value or escape that is written again
 )
 
 // form is a way of taking a digest that signers are known to slip into. Its text
@@ -118,14 +120,17 @@ func encodingSlip(digest [sha256.Size]byte, stored string) string {
 	return ""
 }
 
-// versions are those that listVersionID has had.
-var versions = []string{"1.0", "1.1", "1.2", "1.3"}
-
 func versionChanged(was string) string {
 	return "listVersionID was " + was + " when the digest was taken, and was changed after that"
 }
 
+// otherVersions are those that listVersionID may have had, the likely one first:
+// a version is made a signed one of the unsigned one before it.
 func (d *reading) otherVersions() (others []string) {
+	versions := []string{"1.0", "1.1", "1.2", "1.3"}
+	if d.header.version == "1.3" {
+		versions = []string{"1.2", "1.1", "1.0"}
+	}
 	for _, version := range versions {
 		if version != d.header.version {
 			others = append(others, version)

@@ -16,7 +16,7 @@ func TestFormsDerivedFromTheCanonicalFormAreWhatAnotherReadingGives(t *testing.T
 		`<InvoiceTypeCode xmlns="` + nsCBC + `" z="1" cac:a="2" xmlns:cac="` + nsCAC + `"/>`,
 	}
 	pointers := []string{"", `<cac:Signature xmlns:cac="` + nsCAC + `" Id="é"><cac:X/></cac:Signature>`, `<q:Signature xmlns:q="` + nsCAC + `"/>`}
-	var emptied, versioned, pointed int
+	var emptied, versioned, pointed, withBlanks int
 	for range generated / 2 {
 		source := g.source(g.document())
 		if at := strings.LastIndex(source, "</"); at >= 0 {
@@ -28,7 +28,7 @@ func TestFormsDerivedFromTheCanonicalFormAreWhatAnotherReadingGives(t *testing.T
 		}
 		a := &attempts{left: 1 << 30}
 		for _, how := range []string{"/>", " />"} {
-			if text := a.selfClosed(d.canonical, how); text != nil {
+			if text := d.selfClosed(a, how); text != nil {
 				emptied++
 				sameBytes(t, "with empty elements as "+how, bytes.Join(text, nil), slowlySelfClosed(t, d.canonical, how))
 			}
@@ -39,7 +39,15 @@ func TestFormsDerivedFromTheCanonicalFormAreWhatAnotherReadingGives(t *testing.T
 			if err != nil {
 				t.Fatal(err)
 			}
-			sameBytes(t, "with another version", bytes.Join(withVersion(d.canonical, "1.2"), nil), doc.canonical)
+			sameBytes(t, "with another version", bytes.Join(a.withVersion(d.canonical, d.typeCodeAt, "1.2"), nil), doc.canonical)
+		}
+		for _, with := range []func(*attempts) ([]byte, int){d.withBlanks, d.withBlanksBut} {
+			if text, at := with(a); text != nil && d.typeCodeAt >= 0 {
+				withBlanks++
+				if name := nameIn(startTag(text[at:])); !strings.Contains(name, "InvoiceTypeCode") {
+					t.Fatalf("with blanks, %s stands where InvoiceTypeCode should", name)
+				}
+			}
 		}
 		if strings.Count(source, "Signature") == 2 && len(d.blocks) == 1 && d.blocks[0].atRoot {
 			pointed++
@@ -47,8 +55,8 @@ func TestFormsDerivedFromTheCanonicalFormAreWhatAnotherReadingGives(t *testing.T
 			sameBytes(t, "with cac:Signature", bytes.Join(d.withXMLPointer(), nil), bytes.ReplaceAll(kept, []byte("Signaturz"), []byte("Signature")))
 		}
 	}
-	if emptied == 0 || versioned == 0 || pointed == 0 {
-		t.Errorf("%d forms with empty elements, %d with versions, %d with pointers: the generator shows too little", emptied, versioned, pointed)
+	if emptied == 0 || versioned == 0 || pointed == 0 || withBlanks == 0 {
+		t.Errorf("%d forms with empty elements, %d with versions, %d with pointers, %d with blanks: the generator shows too little", emptied, versioned, pointed, withBlanks)
 	}
 }
 

@@ -75,61 +75,68 @@ func (w *subtreeWriter) start(tag string) {
 	if len(w.open) > 0 {
 		e = w.open[len(w.open)-1]
 	}
-	plain, prefixes := "", []string{prefixOf(name)}
+	plain, prefixes := make([]byte, 0, len(tag)), map[string]bool{prefixOf(name): true}
+	e.scope = slices.Clone(e.scope)
 	for _, attribute := range attributesOf(tag) {
 		if strings.HasPrefix(attribute, " xmlns") {
 			e.scope = declaredAnew(e.scope, attribute)
 			continue
 		}
-		plain += attribute
+		plain = append(plain, attribute...)
 		if own := nameIn(attribute[1:]); strings.Contains(own, ":") {
-			prefixes = append(prefixes, prefixOf(own))
+			prefixes[prefixOf(own)] = true
 		}
 	}
 	first := w.depth == 0 && name[strings.IndexByte(name, ':')+1:] == w.local
 	if first {
 		w.depth = len(w.open) + 1
-		w.inclusive = append(w.inclusive, "<"+name+strings.Join(e.scope, "")+plain+">"...)
+		w.inclusive = append(append(append(w.inclusive, "<"+name+strings.Join(e.scope, "")...), plain...), '>')
 	} else if w.depth > 0 {
 		w.inclusive = append(w.inclusive, tag...)
 	}
 	if w.depth > 0 {
-		w.exclusive = append(w.exclusive, "<"+name+strings.Join(e.needed(prefixes), "")+plain+">"...)
+		w.exclusive = append(append(append(w.exclusive, "<"+name+strings.Join(e.needed(prefixes), "")...), plain...), '>')
 	}
 	w.open = append(w.open, e)
 }
 
 // needed gives the declarations of the prefixes that are not written yet, and
 // notes them as written.
-func (e *subtreeElement) needed(prefixes []string) (declarations []string) {
+func (e *subtreeElement) needed(prefixes map[string]bool) (declarations []string) {
+	written := e.written
 	for _, declaration := range e.scope {
-		used := slices.ContainsFunc(prefixes, func(p string) bool { return declares(declaration, p) })
-		if used && !slices.Contains(e.written, declaration) {
-			declarations = append(declarations, declaration)
-			e.written = declaredAnew(e.written, declaration)
+		at, found := declaredAt(written, declaration)
+		if !prefixes[prefixDeclared(declaration)] || found && written[at] == declaration {
+			continue
 		}
+		if declarations = append(declarations, declaration); len(declarations) == 1 {
+			e.written = slices.Clone(e.written)
+		}
+		e.written = declaredAnew(e.written, declaration)
 	}
 	return declarations
 }
 
 func prefixOf(name string) string { return name[:max(0, strings.IndexByte(name, ':'))] }
 
-// declares tells whether a declaration is of that prefix.
-func declares(declaration, prefix string) bool {
-	return strings.TrimPrefix(strings.TrimPrefix(nameIn(declaration), " xmlns"), ":") == prefix
+// prefixDeclared is what a declaration declares.
+func prefixDeclared(declaration string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(nameIn(declaration), " xmlns"), ":")
 }
 
-// declaredAnew gives a list, in canonical order, with a declaration instead of
-// the one of the same prefix.
+// declaredAnew puts a declaration in a list, which is in canonical order, instead
+// of the one of the same prefix.
 func declaredAnew(list []string, declaration string) []string {
-	anew := []string{declaration}
-	for _, other := range list {
-		if nameIn(other) != nameIn(declaration) {
-			anew = append(anew, other)
-		}
+	at, found := declaredAt(list, declaration)
+	if found {
+		list[at] = declaration
+		return list
 	}
-	slices.SortFunc(anew, func(a, b string) int { return strings.Compare(nameIn(a), nameIn(b)) })
-	return anew
+	return slices.Insert(list, at, declaration)
+}
+
+func declaredAt(list []string, declaration string) (at int, found bool) {
+	return slices.BinarySearchFunc(list, nameIn(declaration), func(other, name string) int { return strings.Compare(nameIn(other), name) })
 }
 
 // nameIn is the name that an attribute or declaration begins with.

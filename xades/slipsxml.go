@@ -2,6 +2,7 @@ package xades
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -14,19 +15,27 @@ func (d *reading) xmlForms(a *attempts) []form {
 	}
 	var forms []form
 	add := func(happened string, text func() [][]byte) { forms = append(forms, form{happened, text}) }
-	others := d.otherVersions()
-	for _, version := range others {
-		add(versionChanged(version), func() [][]byte { return withVersion(d.canonical, version) })
+	version := func(version string) {
+		add(versionChanged(version), func() [][]byte { return a.withVersion(d.canonical, d.typeCodeAt, version) })
 	}
+	others := d.otherVersions()
+	version(others[0])
 	add(blanksKept, func() [][]byte { return some(d.withBlanks(a)) })
-	add(blanksKept, func() [][]byte { return some(d.withBlanksBut(a)) })
 	add("cac:Signature was not removed before hashing", d.withXMLPointer)
-	add("empty elements were hashed as <a/>; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, "/>") })
-	add("empty elements were hashed as <a />; canonical XML writes <a></a>", func() [][]byte { return a.selfClosed(d.canonical, " />") })
+	add(blanksKept, func() [][]byte { return some(d.withBlanksBut(a)) })
+	for _, other := range others[1:] {
+		version(other)
+	}
+	add("empty elements were hashed as <a/>; canonical XML writes <a></a>", func() [][]byte { return d.selfClosed(a, "/>") })
+	add("empty elements were hashed as <a />; canonical XML writes <a></a>", func() [][]byte { return d.selfClosed(a, " />") })
 	for _, version := range others {
 		happened := versionChanged(version) + ", and blanks between elements were not removed"
-		add(happened, func() [][]byte { return withVersion(d.withBlanksBut(a), version) })
-		add(happened, func() [][]byte { return withVersion(d.withBlanks(a), version) })
+		for _, with := range []func(*attempts) ([]byte, int){d.withBlanksBut, d.withBlanks} {
+			add(happened, func() [][]byte {
+				text, typeCodeAt := with(a)
+				return a.withVersion(text, typeCodeAt, version)
+			})
+		}
 	}
 	add("the root did not declare xmlns:ext yet when the digest was taken", d.withoutRootDeclaration)
 	add("the XML declaration was hashed, too", whole(declaration, ""))
@@ -35,7 +44,8 @@ func (d *reading) xmlForms(a *attempts) []form {
 	return forms
 }
 
-func some(text []byte) [][]byte {
+// some is a form in one piece, or none, wherever anything stands in it.
+func some(text []byte, _ ...int) [][]byte {
 	if text == nil {
 		return nil
 	}
@@ -43,33 +53,41 @@ func some(text []byte) [][]byte {
 }
 
 // withBlanks is the canonical form with all blanks kept, or nil if there are
-// none. It is the one form for which the document is read again, once.
-func (d *reading) withBlanks(a *attempts) []byte {
-	if !d.blanksRead && a.afford(len(d.source)+perName*d.names) {
-		doc, err := scanXML(d.source, xmlOptions{keepBlanks: true})
+// none, and where InvoiceTypeCode stands in it. It is the one form for which the
+// document is read again, once.
+func (d *reading) withBlanks(a *attempts) (text []byte, typeCodeAt int) {
+	effort := (len(d.source)+len(d.canonical))/4 + perStep*d.steps
+	if !d.blanksRead && a.left >= effort+len(d.canonical) && a.afford(effort) {
+		doc, err := scanXML(d.source, xmlOptions{keepBlanks: true, room: len(d.canonical)})
 		if err == nil && len(doc.canonical) != len(d.canonical) {
-			d.blanks, d.blankBlocks = doc.canonical, doc.blocks
+			d.blanks = doc
 		}
 	}
 	d.blanksRead = true
-	return d.blanks
+	if d.blanks == nil {
+		return nil, -1
+	}
+	return d.blanks.canonical, d.blanks.typeCodeAt
 }
 
 // withBlanksBut is the same but for the blanks before each block: a block that
 // was put in with a line of its own left the blanks after it as they were.
-func (d *reading) withBlanksBut(a *attempts) []byte {
-	text := d.withBlanks(a)
-	if text == nil || !a.afford(len(text)) {
-		return nil
+func (d *reading) withBlanksBut(a *attempts) (text []byte, typeCodeAt int) {
+	all, typeCodeAt := d.withBlanks(a)
+	if all == nil || !a.afford(len(all)/4) {
+		return nil, -1
 	}
-	out, from := a.scratch[:0], 0
-	for i := range d.blankBlocks {
-		at := d.blankBlocks[i].at
-		out = append(out, bytes.TrimRight(text[from:at], " \t\n")...)
+	out, from, gone := slices.Grow(a.scratch[:0], len(all)), 0, 0
+	for i := range d.blanks.blocks {
+		at := d.blanks.blocks[i].at
+		out = append(out, bytes.TrimRight(all[from:at], " \t\n")...)
 		from = at
+		if at <= d.blanks.typeCodeAt {
+			gone = at - len(out)
+		}
 	}
-	a.scratch = append(out, text[from:]...)
-	return a.scratch
+	a.scratch = append(out, all[from:]...)
+	return a.scratch, typeCodeAt - gone
 }
 
 // withXMLPointer is the canonical form with cac:Signature left in.
@@ -85,13 +103,16 @@ func (d *reading) withXMLPointer() [][]byte {
 // inherited takes from the start tag of an element that was written by itself
 // the declarations that the root makes as well, as it stands in the document.
 func (d *reading) inherited(element []byte) []byte {
-	tag, rest := startTag(element), element[len(startTag(element)):]
-	for _, attribute := range attributesOf(d.rootTag()) {
-		if strings.HasPrefix(attribute, " xmlns") {
-			tag = strings.Replace(tag, attribute, "", 1)
+	tag := startTag(element)
+	ofRoot := attributesOf(d.rootTag())
+	kept := make([]byte, 0, len(element))
+	kept = append(kept, tag[:strings.IndexAny(tag, " >")]...)
+	for _, attribute := range attributesOf(tag) {
+		if !strings.HasPrefix(attribute, " xmlns") || !slices.Contains(ofRoot, attribute) {
+			kept = append(kept, attribute...)
 		}
 	}
-	return append([]byte(tag), rest...)
+	return append(append(kept, '>'), element[len(tag):]...)
 }
 
 // rootTag is the root's start tag in the canonical form.
@@ -166,11 +187,12 @@ func canonicalTags(text []byte, yield func(at int) bool) {
 
 // selfClosed rewrites the empty elements of canonical XML. Text has no bare > in
 // it, so that one before an end tag ends the tag before.
-func (a *attempts) selfClosed(canonical []byte, how string) [][]byte {
-	if !a.afford(len(canonical)) {
+func (d *reading) selfClosed(a *attempts, how string) [][]byte {
+	canonical := d.canonical
+	if !a.afford(len(canonical)/4 + perTag*bytes.Count(canonical, []byte{'<'})) {
 		return nil
 	}
-	out, opened, from := a.scratch[:0], false, 0
+	out, opened, from := slices.Grow(a.scratch[:0], len(canonical)), false, 0
 	canonicalTags(canonical, func(at int) bool {
 		ends := canonical[at+1] == '/'
 		if ends && opened && canonical[at-1] == '>' {
@@ -187,26 +209,13 @@ func (a *attempts) selfClosed(canonical []byte, how string) [][]byte {
 	return [][]byte{out, canonical[from:]}
 }
 
-// withVersion writes listVersionID anew in canonical XML.
-func withVersion(canonical []byte, version string) (pieces [][]byte) {
-	depth := 0
-	canonicalTags(canonical, func(at int) bool {
-		switch canonical[at+1] {
-		case '?':
-			return true
-		case '/':
-			depth--
-			return true
-		}
-		depth++
-		name := canonical[at+1 : at+1+bytes.IndexAny(canonical[at+1:], " >")]
-		if depth != 2 || string(name[1+bytes.IndexByte(name, ':'):]) != "InvoiceTypeCode" {
-			return true
-		}
-		pieces = versionAt(canonical, at, version)
-		return false
-	})
-	return pieces
+// withVersion writes listVersionID anew in canonical XML, in the InvoiceTypeCode
+// that stands at an offset.
+func (a *attempts) withVersion(canonical []byte, at int, version string) [][]byte {
+	if canonical == nil || at < 0 || !a.afford(perByte*len(startTag(canonical[at:]))) {
+		return nil
+	}
+	return versionAt(canonical, at, version)
 }
 
 // versionAt writes listVersionID among the attributes of the tag at an offset: in

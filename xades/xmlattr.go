@@ -47,6 +47,7 @@ func (s *xmlScanner) attributes(i int) (end int, exact bool, err error) {
 
 // attribute reads name="value" at i, and binds what it declares.
 func (s *xmlScanner) attribute(i int) (int, error) {
+	s.steps++
 	name, i, err := s.qualified(i)
 	if err != nil {
 		return 0, err

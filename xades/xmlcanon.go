@@ -19,6 +19,7 @@ type canon struct {
 	copied     span // of the source, to be written after out: tags and texts that follow each other there
 	keepBlanks bool // drop nothing, as plain canonical XML
 	differs    difference
+	value      []byte // scratch of attribute
 
 	nodeAt int  // where the text node that is being written began
 	inked  bool // it has a character that is no blank
@@ -84,8 +85,12 @@ func (c *canon) copy(s *xmlScanner, part span) {
 	c.copied.to = part.to
 }
 
-// flush makes out whole.
+// flush makes out whole. Where it has no room, it gets as much as the rest of the
+// source will take if that is like what was read.
 func (c *canon) flush(s *xmlScanner) {
+	if size := c.size(); size > cap(c.out) && s.pos > 0 {
+		c.out = slices.Grow(c.out, size/8+int(int64(size)*int64(len(s.src))/int64(s.pos))-len(c.out))
+	}
 	c.out = append(c.out, s.text(c.copied)...)
 	c.copied.from = c.copied.to
 }
@@ -212,10 +217,14 @@ func (c *canon) attribute(s *xmlScanner, a *attribute) {
 	if a.plain {
 		c.out = append(c.out, raw...)
 	} else {
-		if bytes.ContainsAny(raw, "\t\r\n") {
-			c.differs |= attributeLine
+		if bytes.ContainsAny(raw, "&\t\r\n") {
+			if bytes.ContainsAny(raw, "\t\r\n") {
+				c.differs |= attributeLine
+			}
+			c.value = attributeValue(c.value[:0], raw)
+			raw = c.value
 		}
-		c.out = appendAttribute(c.out, attributeValue(nil, raw))
+		c.out = appendAttribute(slices.Grow(c.out, escapedSize(raw)), raw)
 	}
 	c.out = append(c.out, '"')
 }
@@ -252,16 +261,19 @@ func (c *canon) text(s *xmlScanner) {
 	c.flush(s)
 	raw := s.text(s.raw)
 	for i := 0; i < len(raw); {
-		if raw[i] == '&' {
+		switch {
+		case xmlClass[raw[i]]&inText != 0 || raw[i] >= utf8.RuneSelf:
+			i += c.plain(raw[i:])
+		case raw[i] == '&':
 			size := 1 + bytes.IndexByte(raw[i:], ';')
 			r, _ := referenced(raw[i+1 : i+size-1])
 			c.out = appendTextRune(c.out, r)
 			c.inked = c.inked || r >= utf8.RuneSelf || !blank(byte(r))
 			i += size
-			continue
+		default:
+			c.inked = c.inked || !blank(raw[i])
+			i += c.literal(raw[i:])
 		}
-		c.inked = c.inked || !blank(raw[i])
-		i += c.literal(raw[i:])
 	}
 }
 
@@ -272,13 +284,28 @@ func (c *canon) cdata(s *xmlScanner) {
 	c.flush(s)
 	raw := s.text(s.raw)
 	for i := 0; i < len(raw); {
-		if raw[i] == '&' {
+		switch {
+		case xmlClass[raw[i]]&inText != 0 || raw[i] >= utf8.RuneSelf:
+			i += c.plain(raw[i:])
+		case raw[i] == '&':
 			c.out = append(c.out, "&amp;"...)
 			i++
-			continue
+		default:
+			i += c.literal(raw[i:])
 		}
-		i += c.literal(raw[i:])
 	}
+}
+
+// plain writes what text begins with and is its own canonical form, and gives how
+// many bytes that is.
+func (c *canon) plain(text []byte) int {
+	end := plainText(text, 0)
+	for end < len(text) && (text[end] >= utf8.RuneSelf || xmlClass[text[end]]&inText != 0) {
+		end++
+	}
+	c.inked = c.inked || !allBlank(text[:end])
+	c.out = append(c.out, text[:end]...)
+	return end
 }
 
 // literal writes the character text begins with, its line end normalized, and
@@ -337,10 +364,29 @@ func appendTextRune(out []byte, r rune) []byte {
 	return utf8.AppendRune(out, r)
 }
 
+// escapedSize is at least as long as what appendAttribute appends.
+func escapedSize(value []byte) int {
+	const longest = len("&quot;")
+	size := len(value)
+	for _, b := range value {
+		if xmlClass[b]&inValue == 0 && b < utf8.RuneSelf {
+			size += longest - 1
+		}
+	}
+	return size
+}
+
 // appendAttribute appends a normalized attribute value in its canonical form.
 func appendAttribute(out, value []byte) []byte {
-	for _, b := range value {
-		switch b {
+	for i := 0; i < len(value); i++ {
+		from := i
+		for i < len(value) && (xmlClass[value[i]]&inValue != 0 || value[i] >= utf8.RuneSelf) {
+			i++
+		}
+		if out = append(out, value[from:i]...); i == len(value) {
+			break
+		}
+		switch value[i] {
 		case '&':
 			out = append(out, "&amp;"...)
 		case '<':
@@ -353,8 +399,6 @@ func appendAttribute(out, value []byte) []byte {
 			out = append(out, "&#xA;"...)
 		case '\r':
 			out = append(out, "&#xD;"...)
-		default:
-			out = append(out, b)
 		}
 	}
 	return out

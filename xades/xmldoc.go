@@ -21,6 +21,7 @@ type xmlOptions struct {
 	setVersion string // what InvoiceTypeCode's listVersionID is written as; "" leaves it
 
 	keepBlanks bool // drop no blanks: wrong, to recognise those who did not
+	room       int  // how long the canonical form will be, if that is known
 }
 
 // xmlDocument is what one pass over an XML document yields.
@@ -28,6 +29,7 @@ type xmlDocument struct {
 	canonical  []byte // canonical form without the blocks
 	rootEnd    int    // offset in canonical after the root's start tag
 	supplierAt int    // offset in canonical of the root's AccountingSupplierParty; -1 if there is none
+	typeCodeAt int    // offset in canonical of the first InvoiceTypeCode; -1 if there is none
 	bindsCAC   bool   // the root binds the prefix cac as UBL does
 	bindsCBC   bool   // and cbc
 	blocks     []xmlBlock
@@ -35,7 +37,7 @@ type xmlDocument struct {
 	strays     []string // names of elements called UBLExtensions or Signature that are no blocks, each once
 	repeated   string   // an element that must be one and is more
 	pis        int      // processing instructions
-	names      int      // elements and attributes
+	steps      int      // what it took to read
 	differs    difference
 	header     header
 }
@@ -75,9 +77,9 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 		return nil, err
 	}
 	r := &xmlReader{scanner: xmlScanner{src: source, passBlanks: !options.keepBlanks}, options: options}
-	r.doc.supplierAt = -1
+	r.doc.supplierAt, r.doc.typeCodeAt = -1, -1
 	r.kept.keepBlanks = options.keepBlanks
-	r.kept.out = make([]byte, 0, len(source)+len(source)/16)
+	r.kept.out = make([]byte, 0, max(options.room, len(source))+len(source)/16)
 	r.scanner.expect(usualDepth)
 	r.roles = make([]role, 0, usualDepth)
 	for {
@@ -96,7 +98,7 @@ func scanXML(document []byte, options xmlOptions) (*xmlDocument, error) {
 	}
 	r.kept.boundary()
 	r.kept.flush(&r.scanner)
-	r.doc.canonical, r.doc.differs = r.kept.out, r.kept.differs
+	r.doc.canonical, r.doc.differs, r.doc.steps = r.kept.out, r.kept.differs, r.scanner.steps
 	return &r.doc, nil
 }
 
@@ -145,7 +147,6 @@ func (r *xmlReader) token() error {
 
 func (r *xmlReader) start() error {
 	s := &r.scanner
-	r.doc.names += 1 + len(s.attrs)
 	depth := len(s.open)
 	if depth == 1 {
 		if err := r.root(); err != nil {
@@ -179,8 +180,11 @@ func (r *xmlReader) start() error {
 		is = r.role()
 		version = r.noted(is)
 	}
-	if is == roleSupplier && r.doc.supplierAt < 0 {
+	switch {
+	case is == roleSupplier && r.doc.supplierAt < 0:
 		r.doc.supplierAt = r.kept.size()
+	case is == roleTypeCode && r.doc.typeCodeAt < 0:
+		r.doc.typeCodeAt = r.kept.size()
 	}
 	r.kept.start(s, false, version)
 	if depth == 1 {

@@ -76,6 +76,7 @@ type xmlScanner struct {
 	open      []openElement
 	ns        namespaces
 	sorted    []sortable // attrs in canonical order, once that is asked for
+	steps     int        // tokens, attributes, and characters that were looked at twice: what reading takes
 	rootSeen  bool
 	endFollow bool // the start tag was self-closed: its end comes next
 }
@@ -134,6 +135,7 @@ func (s *xmlScanner) expect(depth int) {
 
 // next reads one token into the scanner. After tokEOF the document was whole.
 func (s *xmlScanner) next() error {
+	s.steps++
 	if s.endFollow {
 		s.endFollow = false
 		s.kind, s.exact, s.tag = tokEnd, false, span{}
@@ -207,6 +209,7 @@ func (s *xmlScanner) run() error {
 		if i == len(src) || src[i] == '<' {
 			break
 		}
+		s.steps++
 		switch c := src[i]; {
 		case c == '&':
 			end, err := s.reference(i)
