@@ -112,6 +112,9 @@ func (c *caller) uses(certificate [32]byte) bool {
 	return certificate != [32]byte{} && (!c.pinned || slices.Contains(c.certificates, certificate))
 }
 
+// Knows tells whether the caller is one of the policy's, whatever it may do.
+func (p *Policy) Knows(who Caller) bool { return p != nil && who != "" && p.callers[who] != nil }
+
 // Callers returns all callers, in no order.
 func (p *Policy) Callers() []Caller {
 	if p == nil {

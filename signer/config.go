@@ -65,11 +65,15 @@ type Limits struct {
 	Streams int `yaml:"streams"`
 	// Requests is how many requests may be in flight over all connections; further
 	// ones are refused as OVERLOADED before their content is read. One caller
-	// has half of them at most. Each takes up to 2 MiB for its content alone.
+	// has half of them at most. Each takes up to 2 MiB for its content alone. Beside
+	// them there may be a sixteenth of that many of callers that the policy does
+	// not know, and as many requests to the health service as connections.
 	// Default 4,096.
 	Requests int `yaml:"requests"`
-	// Connections is how many may be open; further ones are not accepted until
-	// one closes. Default 1,000.
+	// Connections is how many may be open; further ones are refused until one
+	// closes. One caller has half of them at most, and all whom the policy does not
+	// know have an eighth together. Those that have not proven yet who they are
+	// have a bound of their own. Default 1,000.
 	Connections int `yaml:"connections"`
 	// Request is how long one request may take at most, a duration such as
 	// "60s"; a shorter deadline of the caller's holds. Default 60 s.

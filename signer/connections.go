@@ -41,25 +41,32 @@ type connections struct {
 // connection is an open one, which leaves when it is closed.
 type connection struct {
 	net.Conn
-	raw    net.Conn // what is closed to cut it: closing TLS waits for the peer
-	state  tls.ConnectionState
-	caller policy.Caller
-	among  *connections
+	raw     net.Conn // what is closed to cut it: closing TLS waits for the peer
+	state   tls.ConnectionState
+	counted policy.Caller // whose it is; of all whom the policy does not know, ""
+	among   *connections
 }
 
-// add takes a connection on, unless its caller has most of them already.
-func (c *connections) add(added *connection, most int) error {
+// add takes a connection on, if there are fewer than that in all, and of its caller.
+func (c *connections) add(added *connection, all, each int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if open := c.by[added.caller]; open >= most {
-		return fault.New(fault.Overloaded, "%d connections of caller %q are open already, which is the most", open, added.caller)
+	if open := len(c.open); open >= all {
+		return fault.New(fault.Overloaded, "%d connections are open already, which is the most", open)
+	}
+	switch open := c.by[added.counted]; {
+	case open < each:
+	case added.counted == "":
+		return fault.New(fault.Overloaded, "%d connections of callers that are not in the policy are open already, which is the most", open)
+	default:
+		return fault.New(fault.Overloaded, "%d connections of caller %q are open already, which is the most", open, added.counted)
 	}
 	if c.open == nil {
 		c.open, c.by = map[*connection]struct{}{}, map[policy.Caller]int{}
 	}
 	added.among = c
 	c.open[added] = struct{}{}
-	c.by[added.caller]++
+	c.by[added.counted]++
 	return nil
 }
 
@@ -76,8 +83,8 @@ func (c *connections) remove(gone *connection) {
 		return
 	}
 	delete(c.open, gone)
-	if c.by[gone.caller]--; c.by[gone.caller] == 0 {
-		delete(c.by, gone.caller)
+	if c.by[gone.counted]--; c.by[gone.counted] == 0 {
+		delete(c.by, gone.counted)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/roamsign/roamsign/internal/fault"
@@ -26,15 +27,19 @@ func openStream(ctx context.Context, t *testing.T, conn *grpc.ClientConn) grpc.C
 	return stream
 }
 
-// awaitFlights waits until as many requests are in flight.
+// awaitFlights waits until as many requests of callers are in flight.
 func (r *rig) awaitFlights(n int) {
+	r.t.Helper()
+	r.awaitIn(r.server.flights, n)
+}
+
+// awaitIn waits until as many are in flight there.
+func (r *rig) awaitIn(share *flights, n int) {
 	r.t.Helper()
 	ticks, late := time.NewTicker(time.Millisecond), time.After(20*time.Second)
 	defer ticks.Stop()
 	for {
-		r.server.flights.mu.Lock()
-		all := r.server.flights.all
-		r.server.flights.mu.Unlock()
+		all := share.inFlight()
 		if all == n {
 			return
 		}
@@ -47,7 +52,8 @@ func (r *rig) awaitFlights(n int) {
 }
 
 func TestRequestsAreRefusedByTheirHeadersWhenTooManyAreInFlight(t *testing.T) {
-	r := start(t, setting{limits: Limits{Requests: 4}})
+	const till = "till.example.com"
+	r := start(t, setting{limits: Limits{Requests: 4}, policy: rules + "  - {name: " + till + ", taxpayers: [], methods: []}\n"})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	greedy := r.connect(r.client(erp))
@@ -68,7 +74,7 @@ func TestRequestsAreRefusedByTheirHeadersWhenTooManyAreInFlight(t *testing.T) {
 	openStream(ctx, t, r.connect(r.client(portal)))
 	openStream(ctx, t, r.connect(r.client(portal)))
 	r.awaitFlights(4)
-	_, err = r.as(stranger).SignDigest(t.Context(), r.request())
+	_, err = r.as(till).SignDigest(t.Context(), r.request())
 	checkRefused(t, "a third caller", err, codes.ResourceExhausted, "OVERLOADED")
 	cancel()
 	r.awaitFlights(0)
@@ -76,6 +82,108 @@ func TestRequestsAreRefusedByTheirHeadersWhenTooManyAreInFlight(t *testing.T) {
 		t.Errorf("afterwards: %v", err)
 	}
 	r.awaitFlights(0)
+}
+
+func TestWhoIsNotInThePolicyKeepsNobodyOut(t *testing.T) {
+	r := start(t, setting{limits: Limits{Requests: 4 * strangersShare}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	conn := r.connect(r.client(stranger))
+	openStream(ctx, t, conn)
+	openStream(ctx, t, conn)
+	r.awaitIn(r.server.strangers, 2)
+	if n := r.server.flights.inFlight(); n != 0 {
+		t.Errorf("%d requests count among those of callers, want none", n)
+	}
+	_, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request())
+	checkRefused(t, "a third one", err, codes.ResourceExhausted, "OVERLOADED")
+	_, err = healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{})
+	checkRefused(t, "health", err, codes.ResourceExhausted, "OVERLOADED")
+	another := r.connect(r.client("spiffe://example.com/another"))
+	_, err = roamsignv1.NewSignerServiceClient(another).SignDigest(t.Context(), r.request())
+	checkRefused(t, "another stranger", err, codes.PermissionDenied, "NOT_ALLOWED")
+	r.awaitIn(r.server.strangers, 2)
+	openStream(ctx, t, another)
+	openStream(ctx, t, another)
+	r.awaitIn(r.server.strangers, 4)
+	if _, err := r.as(erp).SignDigest(t.Context(), r.request()); err != nil {
+		t.Errorf("a caller of the policy: %v", err)
+	}
+	cancel()
+	r.awaitIn(r.server.strangers, 0)
+}
+
+func TestHealthWatchesAreBoundedAndKeepNoSignatureOut(t *testing.T) {
+	r := start(t, setting{limits: Limits{Connections: 4}})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	conn := r.connect(r.client(erp))
+	health := healthv1.NewHealthClient(conn)
+	for range 2 {
+		watch, err := health.Watch(ctx, &healthv1.HealthCheckRequest{})
+		must(t, err)
+		_, err = watch.Recv()
+		must(t, err)
+	}
+	r.awaitIn(r.server.asides, 2)
+	watch, err := health.Watch(ctx, &healthv1.HealthCheckRequest{})
+	must(t, err)
+	_, err = watch.Recv()
+	checkRefused(t, "a third watch", err, codes.ResourceExhausted, "OVERLOADED")
+	reflect, err := reflectionv1.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	must(t, err)
+	_, err = reflect.Recv()
+	checkRefused(t, "reflection", err, codes.ResourceExhausted, "OVERLOADED")
+	for _, method := range []string{"Watch", "ServerReflectionInfo"} {
+		r.journal.await(t, func(line map[string]any) bool { return line["method"] == method && line["outcome"] == "OVERLOADED" })
+	}
+	if _, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request()); err != nil {
+		t.Errorf("a signature: %v", err)
+	}
+	if _, err := healthv1.NewHealthClient(r.connect(r.client(portal))).Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Errorf("another caller's check: %v", err)
+	}
+	cancel()
+	r.awaitIn(r.server.asides, 0)
+	if _, err := health.Check(t.Context(), &healthv1.HealthCheckRequest{}); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestConnectionsAreBoundedInAllAndOfStrangers(t *testing.T) {
+	r := start(t, setting{limits: Limits{Connections: 4}})
+	refused := func(what, why string, conn *grpc.ClientConn) {
+		t.Helper()
+		if _, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request()); status.Code(err) != codes.Unavailable {
+			t.Errorf("%s: got %v, want none (UNAVAILABLE)", what, err)
+		}
+		r.journal.await(t, func(line map[string]any) bool {
+			text, _ := line["error"].(string)
+			return line["msg"] == "connection refused" && strings.Contains(text, why)
+		})
+	}
+	open := func(name string) *grpc.ClientConn {
+		conn := r.connect(r.client(name))
+		_, err := roamsignv1.NewSignerServiceClient(conn).SignDigest(t.Context(), r.request())
+		if code := status.Code(err); code != codes.OK && code != codes.PermissionDenied {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return conn
+	}
+	first := open(stranger)
+	second := r.connect(r.client("spiffe://example.com/another"))
+	refused("a second stranger's", "1 connections of callers that are not in the policy are open", second)
+	must(t, second.Close()) // else it tries again, and may be the first
+	open(erp)
+	open(erp)
+	open(portal)
+	late := r.connect(r.client(portal))
+	refused("one beyond all", "4 connections are open already", late)
+	must(t, first.Close())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := roamsignv1.NewSignerServiceClient(late).SignDigest(ctx, r.request(), grpc.WaitForReady(true))
+	checkRefused(t, "once one is closed, who is only not allowed", err, codes.PermissionDenied, "NOT_ALLOWED")
 }
 
 func TestOneCallerHasHalfOfTheConnectionsAtMost(t *testing.T) {
@@ -144,7 +252,7 @@ func TestFlightsAreCountedWithoutLoss(t *testing.T) {
 	if f.all != 0 || len(f.by) != 0 {
 		t.Errorf("in the end %d are in flight, of %v", f.all, f.by)
 	}
-	for range 5 {
+	for range 5 { // half
 		must(t, f.enter("a"))
 	}
 	if err := f.enter("a"); err == nil {

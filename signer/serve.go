@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -33,7 +32,7 @@ const (
 	// maxHeaders bounds a request's headers.
 	maxHeaders = 16 << 10
 	// handshake is how long a connection may take to prove who it is.
-	handshake = 10 * time.Second
+	handshake = 5 * time.Second
 	// cutOff is how long requests may take to notice that they were cut off.
 	cutOff = 5 * time.Second
 	// polling is how often the key is asked whether it can sign, and the record
@@ -63,7 +62,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	owned.Go(func() { s.watch(ctx, state, serving) })
 	accepting := make(chan error, 1)
 	owned.Go(func() {
-		accepting <- server.Serve(netutil.LimitListener(listener, s.config.Limits.Connections))
+		accepting <- server.Serve(s.newcomers.listen(listener))
 	})
 
 	var failed error

@@ -87,8 +87,11 @@ type Server struct {
 	policy      atomic.Pointer[policy.Policy]
 	stale       atomic.Bool // see ReportFiles
 	serving     atomic.Bool // what health says
+	newcomers   *newcomers
 	open        connections
-	flights     *flights
+	flights     *flights // of the API, by callers that the policy knows
+	asides      *flights // of health and reflection, by those
+	strangers   *flights // of all others
 	key         Key
 	sessions    int
 	certificate certificate
@@ -140,7 +143,10 @@ func New(p Parts) (*Server, error) {
 	s.queue.observer = p.Observer
 	s.readFrom(p.Receipts, p.Index)
 	s.recorder = newRecorder(p.Record, config.Instance)
+	s.newcomers = newNewcomers(mostNewcomers, mostFromAnywhere)
 	s.flights = newFlights(s.config.Limits.Requests)
+	s.asides = newFlights(s.config.Limits.Connections)
+	s.strangers = newFlights(s.config.Limits.Requests / strangersShare)
 	s.policy.Store(p.Policy)
 	s.credentials.Store(&p.Credentials)
 	return s, nil

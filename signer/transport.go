@@ -84,6 +84,11 @@ type transport struct {
 func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	before := t.server.credentials.Load()
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
+	if n, ok := raw.(*newcomer); ok {
+		if n.among.remove(n); n.closed.Load() {
+			err = fault.New(fault.Overloaded, "closed before it proved who it is, for those who came after it")
+		}
+	}
 	var open *connection
 	if err == nil {
 		open, err = t.server.welcome(conn, raw, info.(credentials.TLSInfo).State)
@@ -101,15 +106,21 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	return open, info, nil
 }
 
-// welcome takes a connection on, if its caller has not half of all that there
-// may be: one that opens more and more keeps no other out.
+// welcome takes a connection on, if there may be one more and its caller has not
+// half of them: one that opens more and more keeps no other out. Callers that the
+// policy does not know have an eighth, all together.
 func (s *Server) welcome(conn, raw net.Conn, state tls.ConnectionState) (*connection, error) {
 	caller, err := identify(state, s.credentials.Load(), s.clock())
 	if err != nil {
 		return nil, err
 	}
-	open := &connection{Conn: conn, raw: raw, state: state, caller: caller}
-	return open, s.open.add(open, max(1, s.config.Limits.Connections/2))
+	open := &connection{Conn: conn, raw: raw, state: state, counted: caller}
+	all := s.config.Limits.Connections
+	if !s.policy.Load().Knows(caller) {
+		open.counted = ""
+		return open, s.open.add(open, all, max(1, all/8))
+	}
+	return open, s.open.add(open, all, max(1, all/2))
 }
 
 func (t *transport) Clone() credentials.TransportCredentials {
