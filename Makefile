@@ -27,6 +27,7 @@ test: packages build ## All tests, with the race detector. Installs what is miss
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=1 go test -race -count=1 -timeout=10m ./...
 	CGO_ENABLED=0 go test -count=1 ./xades/... ./client/...
+	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory deb-test; else echo "Not run, since it wants root: make deb-test"; fi
 
 .PHONY: check
 check: ## Lint, floors, generated code, the API's promises, licences, scripts.
@@ -71,6 +72,17 @@ demo: ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified
 	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc
 	@$(MAKE) --no-print-directory build
 	@build/demo.sh
+
+# No paths of the machine that built it.
+.PHONY: deb
+deb: export GOFLAGS = -trimpath
+deb: build ## dist/roamsign_VERSION_ARCH.deb, a Debian package with both programs.
+	@build/deb.sh
+
+.PHONY: deb-test
+deb-test: build ## Installs that package, goes from there to a signature by the manual, and removes it. As root.
+	@build/packages.sh softhsm2 openssl
+	@build/deb-test.sh "$$(build/deb.sh)"
 
 # What the tests need beside Go.
 .PHONY: packages
