@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"os"
+	"math"
 	"runtime"
 	"runtime/debug"
 	runtimemetrics "runtime/metrics"
@@ -26,10 +26,10 @@ const (
 	spareMemory = 2 << 20
 )
 
-// limitMemory sets the process's memory limit, unless its environment does. It is a soft
+// limitMemory sets the process's memory limit, unless GOMEMLIMIT has. It is a soft
 // one: what requests need they get, at the price of more collections.
 func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" {
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 { // none
 		debug.SetMemoryLimit(memoryLimit)
 	}
 }

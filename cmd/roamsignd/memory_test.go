@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -44,19 +45,15 @@ func TestMemoryIsReadAsGoAccountsIt(t *testing.T) {
 	runtime.KeepAlive(kept)
 }
 
-func TestMemoryIsLimitedUnlessTheEnvironmentSaysOtherwise(t *testing.T) {
+func TestMemoryIsLimitedUnlessItIsAlready(t *testing.T) {
 	previous := debug.SetMemoryLimit(-1)
 	t.Cleanup(func() { debug.SetMemoryLimit(previous) })
-
-	t.Setenv("GOMEMLIMIT", "1GiB")
-	limitMemory()
-	if got := debug.SetMemoryLimit(-1); got != previous {
-		t.Errorf("with GOMEMLIMIT set the limit became %d, not %d", got, previous)
-	}
-	t.Setenv("GOMEMLIMIT", "")
-	limitMemory()
-	if got := debug.SetMemoryLimit(-1); got != memoryLimit {
-		t.Errorf("the limit is %d, not %d", got, memoryLimit)
+	for before, want := range map[int64]int64{math.MaxInt64: memoryLimit, 1 << 30: 1 << 30} {
+		debug.SetMemoryLimit(before)
+		limitMemory()
+		if got := debug.SetMemoryLimit(-1); got != want {
+			t.Errorf("with a limit of %d it became %d, not %d", before, got, want)
+		}
 	}
 }
 
