@@ -286,18 +286,6 @@ func TestAFolderThatCannotBeUsedIsToldAtTheStart(t *testing.T) {
 			must(t, os.WriteFile(path, nil, 0o600))
 			return path
 		}},
-		{"a file cut off", "usage.json", func(folder string) string {
-			must(t, os.WriteFile(filepath.Join(folder, "usage.json"), []byte(`{"day":"2026-11-2`), 0o600))
-			return folder
-		}},
-		{"an empty file", "usage.json", func(folder string) string {
-			must(t, os.WriteFile(filepath.Join(folder, "usage.json"), nil, 0o600))
-			return folder
-		}},
-		{"less than nothing used", "remove it", func(folder string) string {
-			must(t, os.WriteFile(filepath.Join(folder, "usage.json"), []byte(`{"day":"2026-11-22T00:00:00+08:00","used":[{"caller":"a","count":-5}]}`), 0o600))
-			return folder
-		}},
 		{"not to be written", "usage.json", func(folder string) string {
 			must(t, os.MkdirAll(filepath.Join(folder, "usage.json.new", "in the way"), 0o700))
 			return folder
@@ -313,6 +301,53 @@ func TestAFolderThatCannotBeUsedIsToldAtTheStart(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q in it", row.name, err, row.want)
 		}
+	}
+}
+
+func TestOnlyWhatWasWrittenIsRead(t *testing.T) {
+	const day, one = `"day":"2026-11-22T00:00:00+08:00"`, `{"caller":"a","count":5}`
+	for _, row := range []struct{ name, text, want string }{
+		{"as it is written", `{` + day + `,"used":[` + one + `,{"caller":"a","method":"blind","count":3}]}` + "\n", ""},
+		{"nothing used", `{` + day + `,"used":null}` + "\n", ""},
+		{"of no day yet", `{"day":"0001-01-01T00:00:00Z","used":null}`, ""},
+		{"laid out by hand", `{ ` + day + `,` + "\n" + `  "used": [ ` + one + ` ] }`, ""},
+		{"cut off", `{"day":"2026-11-2`, "unexpected end"},
+		{"empty", "", "unexpected end"},
+		{"nothing", "null", "in the form"},
+		{"an empty object", "{}", "in the form"},
+		{"without its day", `{"used":[` + one + `]}`, "in the form"},
+		{"of no day", `{"day":"0001-01-01T00:00:00Z","used":[` + one + `]}`, "no day"},
+		{"a key that nobody knows", `{` + day + `,"used":null,"more":1}`, "in the form"},
+		{"a key twice", `{` + day + `,"used":[` + one + `],"used":null}`, "in the form"},
+		{"a key in capitals", `{` + day + `,"USED":[` + one + `]}`, "in the form"},
+		{"text after it", `{` + day + `,"used":null} {}`, "after top-level value"},
+		{"half of an older file after it", `{` + day + `,"used":null}` + "\n" + `ount":5}]}`, "after top-level value"},
+		{"less than nothing used", `{` + day + `,"used":[{"caller":"a","count":-5}]}`, `caller "a" has used -5`},
+		{"nobody's", `{` + day + `,"used":[{"caller":"","count":5}]}`, `caller ""`},
+		{"one caller twice", `{` + day + `,"used":[` + one + `,{"caller":"a","count":1}]}`, "twice"},
+	} {
+		folder := t.TempDir()
+		path := filepath.Join(folder, "usage.json")
+		must(t, os.WriteFile(path, []byte(row.text), 0o600))
+		end, err := newDesk(t).open.keep(folder, noon)
+		if row.want == "" {
+			must(t, err)
+			must(t, end())
+			continue
+		}
+		for _, part := range []string{path, row.want, "remove it"} {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: got %v, want %q in it", row.name, err, part)
+			}
+		}
+		if after, err := os.ReadFile(path); err != nil || string(after) != row.text {
+			t.Errorf("%s: the file was changed to %q, %v", row.name, after, err)
+		}
+	}
+	folder := t.TempDir()
+	must(t, os.Symlink("/dev/zero", filepath.Join(folder, "usage.json")))
+	if _, err := newDesk(t).open.keep(folder, noon); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a device without an end: got %v, want it refused", err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/roamsign/roamsign/internal/strict"
 	"github.com/roamsign/roamsign/policy"
 )
 
@@ -66,23 +67,51 @@ func openLedger(folder string) (*ledger, usage, error) {
 func (l *ledger) path() string { return filepath.Join(l.folder, "usage.json") }
 
 // read reads the file; without one nothing was used.
-func (l *ledger) read() (u usage, err error) {
-	text, err := os.ReadFile(l.path())
+func (l *ledger) read() (usage, error) {
+	text, err := strict.ReadFile(l.path(), strict.MaxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return usage{}, nil
 	}
 	if err != nil {
 		return usage{}, err
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&u); err != nil {
+	u, err := parseUsage(text)
+	if err != nil {
 		return usage{}, fmt.Errorf("%s: %w (remove it to begin the day's quotas anew)", l.path(), err)
 	}
+	return u, nil
+}
+
+// parseUsage reads a file's content. But for white space it must be what
+// [ledger.write] writes: nothing after it, no key twice, none left out.
+func parseUsage(text []byte) (u usage, err error) {
+	if err := json.Unmarshal(text, &u); err != nil {
+		return usage{}, err
+	}
+	again, err := json.Marshal(u)
+	if err != nil {
+		return usage{}, err
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, text); err != nil {
+		return usage{}, err
+	}
+	if !bytes.Equal(again, compact.Bytes()) {
+		return usage{}, errors.New("it is not in the form in which it is written")
+	}
+	if u.Day.IsZero() && len(u.Used) > 0 {
+		return usage{}, errors.New("it names no day")
+	}
+	seen := map[used]bool{}
 	for _, each := range u.Used {
-		if each.Count < 0 {
-			return usage{}, fmt.Errorf("%s: caller %q has used %d (remove it to begin the day's quotas anew)", l.path(), each.Caller, each.Count)
+		if each.Count < 0 || each.Caller == "" {
+			return usage{}, fmt.Errorf("caller %q has used %d", each.Caller, each.Count)
 		}
+		key := used{Caller: each.Caller, Method: each.Method}
+		if seen[key] {
+			return usage{}, fmt.Errorf("caller %q stands in it twice", each.Caller)
+		}
+		seen[key] = true
 	}
 	return u, nil
 }

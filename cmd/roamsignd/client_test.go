@@ -221,6 +221,9 @@ func TestClientCommandsRefuseWhatCannotBeMeant(t *testing.T) {
 			t.Errorf("client %s: got code %d, %q and %q, want %d and %q", row.args, code, text, errs, row.code, row.want)
 		}
 	}
+	if _, err := os.Lstat(fresh); !os.IsNotExist(err) {
+		t.Errorf("%s was made, and left where nothing could be written into it", fresh)
+	}
 	if read(t, filepath.Join(out, "client.yaml")) != "mine" {
 		t.Error("a file was overwritten")
 	}

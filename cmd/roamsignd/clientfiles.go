@@ -34,6 +34,8 @@ const (
 	clientConfigFile      = "client.yaml"
 )
 
+var clientFiles = []string{clientKeyFile, clientCertificateFile, clientServerCA, clientConfigFile}
+
 func (a *addition) check() error {
 	caller, err := policy.ParseCaller(a.name)
 	if err != nil {
@@ -46,7 +48,7 @@ func (a *addition) check() error {
 	if a.days < 0 || a.days > authorityDays {
 		return command.Usagef("--days must be 1 to %d, not %d", authorityDays, a.days)
 	}
-	for _, name := range []string{clientKeyFile, clientCertificateFile, clientServerCA, clientConfigFile} {
+	for _, name := range clientFiles {
 		if _, err := os.Lstat(filepath.Join(a.out, name)); !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s is there already, and nothing is overwritten: name another folder", filepath.Join(a.out, name))
 		}
@@ -70,15 +72,9 @@ func (d *clientDesk) add(streams command.Streams, a addition) error {
 	if a.days > 0 {
 		validity.NotAfter = now.AddDate(0, 0, a.days)
 	}
-	if err := os.MkdirAll(a.out, 0o700); err != nil {
-		return fmt.Errorf("making the client's folder: %w", err)
-	}
-	pair, err := register.Client(a.name, validity)
+	pair, err := d.issue(register, a, validity)
 	if err != nil {
 		return err
-	}
-	if err := d.write(a.out, pair, register); err != nil {
-		return fmt.Errorf("writing the client's files: %w", err)
 	}
 	for _, warning := range d.warnings(register) {
 		fmt.Fprintf(streams.Err, "roamsignd: warning: %s\n", warning)
@@ -92,6 +88,44 @@ func (d *clientDesk) add(streams command.Streams, a addition) error {
 		fmt.Fprintf(out, "Wrote it into %s, with its key and a %s: hand them to the client and remove them here.\n", a.out, clientConfigFile)
 		fmt.Fprintf(out, "It may connect, and nothing else until the policy names it among its callers.\n")
 	})
+}
+
+// issue has a certificate issued, and writes the client's files into their folder.
+// What it made there goes again where it fails.
+func (d *clientDesk) issue(register *ca.Register, a addition, validity ca.Validity) (pair *ca.Pair, err error) {
+	made := missing(a.out)
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, name := range clientFiles {
+			_ = os.Remove(filepath.Join(a.out, name)) // none was there before
+		}
+		for _, folder := range made {
+			_ = os.Remove(folder) // if it is empty
+		}
+	}()
+	if err := os.MkdirAll(a.out, 0o700); err != nil {
+		return nil, fmt.Errorf("making the client's folder: %w", err)
+	}
+	if pair, err = register.Client(a.name, validity); err != nil {
+		return nil, err
+	}
+	if err := d.write(a.out, pair, register); err != nil {
+		return nil, fmt.Errorf("writing the client's files: %w", err)
+	}
+	return pair, nil
+}
+
+// missing returns a folder, and those around it, that are not there, itself first.
+func missing(folder string) (all []string) {
+	for {
+		if _, err := os.Lstat(folder); !errors.Is(err, os.ErrNotExist) {
+			return all
+		}
+		all = append(all, folder)
+		folder = filepath.Dir(folder)
+	}
 }
 
 // openOrMake opens the authority, or makes it, and the list of revocations.
