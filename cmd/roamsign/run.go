@@ -27,7 +27,7 @@ calls, stands in the configuration: --config FILE, else ` + defaultConfig() + `.
 		Commands: []command.Command{
 			signCommand(&config), digestCommand(), verifyCommand(),
 			receiptGetCommand(&config), receiptVerifyCommand(),
-			submitCommand(&config), statusCommand(&config), cancelCommand(&config), loginCommand(&config),
+			submitCommand(&config), statusCommand(&config), cancelCommand(&config), loginCommand(&config), sandboxCommand(),
 			auditListCommand(&config), auditFindCommand(&config), auditCheckCommand(&config),
 		},
 		Global: func(set *flag.FlagSet) {

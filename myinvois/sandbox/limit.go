@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/roamsign/roamsign/myinvois"
 )
 
 // windows count requests by client ID and endpoint. LHDN publishes how many it
@@ -18,6 +20,7 @@ type windows struct {
 type limited struct {
 	client   string // "" is whoever is no client
 	endpoint Endpoint
+	behalf   bool // of logins: LHDN counts those of intermediaries apart
 }
 
 type window struct {
@@ -55,7 +58,7 @@ func (p *Platform) limit(header http.Header, client string, c *call) *reply {
 	if most == 0 {
 		return nil
 	}
-	left, ends := p.limits.take(limited{client, c.endpoint}, most, c.now)
+	left, ends := p.limits.take(limited{client, c.endpoint, c.endpoint == Login && c.Header.Get(myinvois.OnBehalfOf) != ""}, most, c.now)
 	header.Set("X-Rate-Limit-Limit", strconv.Itoa(most))
 	header.Set("X-Rate-Limit-Remaining", strconv.Itoa(max(left, 0)))
 	if left >= 0 {

@@ -151,14 +151,15 @@ func (p *Platform) serve(w http.ResponseWriter, r *http.Request, e endpoint) {
 	c := &call{Request: r, body: body, endpoint: e.which(body), now: p.now()}
 	fault := p.faults.next(c.endpoint)
 	var answer reply
-	switch {
-	case refused != nil:
+	defer func() { // of a connection that is cut, too
+		p.config.Log.Info("answered", "endpoint", c.endpoint, "status", answer.status, "fault", fault.String(),
+			"client", c.who.id(), "on_behalf_of", c.who.tin, "correlation_id", w.Header().Get(myinvois.CorrelationID))
+	}()
+	if refused != nil {
 		answer = *refused
-	default:
+	} else {
 		answer = p.answer(w.Header(), c, e, fault)
 	}
-	p.config.Log.Info("answered", "endpoint", c.endpoint, "status", answer.status, "fault", fault.String(),
-		"client", c.who.id(), "on_behalf_of", c.who.tin, "correlation_id", w.Header().Get(myinvois.CorrelationID))
 	answer.write(w, p.config.Errors)
 }
 

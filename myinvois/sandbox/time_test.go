@@ -270,6 +270,9 @@ func TestEachEndpointHasThePublishedLimit(t *testing.T) {
 			if issuer := b.login("issuer-erp", "issuer-secret", ""); issuer.Code != 200 {
 				t.Errorf("another client: got %d", issuer.Code)
 			}
+			if agent := b.login("agent-erp", "agent-secret-1", issuerTIN); agent.Code != 200 {
+				t.Errorf("a login on behalf of a taxpayer: got %d", agent.Code)
+			}
 			b.pass(40 * time.Second)
 			if a := once(); a.Code == 429 {
 				t.Errorf("after the time it said: got %d", a.Code)
@@ -287,7 +290,7 @@ func TestLimitsAreConfigured(t *testing.T) {
 		}
 	}
 	b.agent()
-	if a := b.login("agent-erp", "agent-secret-1", ""); a.Code != 429 {
+	if a := b.login("agent-erp", "agent-secret-1", issuerTIN); a.Code != 429 {
 		t.Errorf("the third login of two: got %d", a.Code)
 	}
 }

@@ -80,8 +80,8 @@ type Taxpayer struct {
 type Representation struct {
 	// By is the intermediary's TIN.
 	By string `yaml:"by"`
-	// From and To are its first and its last moment, RFC 3339 or a date. Both are
-	// required: the portal asks for both.
+	// From and To are its first and its last moment: a time, or a date, which is
+	// its first moment in UTC. Both are required: the portal asks for both.
 	From time.Time `yaml:"from"`
 	To   time.Time `yaml:"to"`
 	// Rights are what was switched on. None is none.
