@@ -35,9 +35,11 @@ type Courier struct {
 	// each that got none, with the reason why; one call at a time. Its error
 	// is Deliver's.
 	Seen func(Entry, error) error
-	// Note is told, in a sentence, why something takes long. It may be nil. It
-	// may be called at any time.
+	// Note is told, in a sentence, why something takes long; never while Seen
+	// is. It may be nil.
 	Note func(string)
+
+	mu sync.Mutex // held while Seen or Note is called
 }
 
 // Deliver submits the documents that are not sent yet, finds out what became of
@@ -52,11 +54,10 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	var turn sync.Mutex
 	places := make(chan struct{}, atOnce)
 	tell := func(entries []Entry, why error) {
-		turn.Lock()
-		defer turn.Unlock()
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		for _, e := range entries {
 			if err := c.Seen(e, why); err != nil {
 				cancel(err)
@@ -119,6 +120,8 @@ func (c *Courier) batches(ids []uint64) ([]*batch, error) {
 
 func (c *Courier) note(format string, args ...any) {
 	if c.Note != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.Note(fmt.Sprintf(format, args...))
 	}
 }
