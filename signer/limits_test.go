@@ -1,6 +1,7 @@
 package signer
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -155,6 +156,33 @@ func TestAServersQuotaSurvivesIt(t *testing.T) {
 				continue
 			}
 			must(t, err)
+		}
+		must(t, r.stop())
+	}
+}
+
+// TestARetryAfterARestartIsChargedAgainAndSignedAlike: retries are remembered by the
+// process alone, and the signature is the same, since RSASSA-PKCS1-v1_5 has no
+// randomness.
+func TestARetryAfterARestartIsChargedAgainAndSignedAlike(t *testing.T) {
+	how := setting{policy: limitedRules("    limits: {daily: 2}\n", erp), state: t.TempDir()}
+	var first []byte
+	for run := range 2 {
+		r := atNoon(t, how)
+		client := r.as(erp)
+		for range 3 { // charged once in each run
+			out, err := client.SignDigest(t.Context(), r.numbered(7))
+			must(t, err)
+			if first == nil {
+				first = out.GetSignature()
+			}
+			if !bytes.Equal(out.GetSignature(), first) {
+				t.Errorf("run %d: a retry was signed otherwise", run)
+			}
+		}
+		if run == 1 {
+			_, err := client.SignDigest(t.Context(), r.numbered(8))
+			checkRefused(t, "one more, with the quota of two used by one request before and after", err, codes.ResourceExhausted, "QUOTA_EXCEEDED")
 		}
 		must(t, r.stop())
 	}
