@@ -38,17 +38,19 @@ var hangs = []struct {
 // another one takes over without a caller's noticing, and when the call returns
 // the token serves as before.
 func TestACallThatHangs(t *testing.T) {
-	token := softhsmtest.Shared(t)
-	token.Config.Sessions = 2
-	pair := []*softhsmtest.Token{token, softhsmtest.Twin(t, token)}
 	for _, hang := range hangs {
 		for tokens, name := range []string{1: "alone", 2: "beside another"} {
 			if tokens == 0 {
 				continue
 			}
 			t.Run(hang.function+"/"+name, func(t *testing.T) {
+				if hang.function != "C_Initialize" { // which reads the environment, and may hang before
+					t.Parallel() // most of it is waiting
+				}
+				token := softhsmtest.Shared(t)
+				token.Config.Sessions = 2
 				b := &bed{public: token.Public, late: 20 * time.Second}
-				for _, each := range pair[:tokens] {
+				for _, each := range []*softhsmtest.Token{token, softhsmtest.Twin(t, token)}[:tokens] {
 					b.shims = append(b.shims, softhsmtest.NewShim(t, each))
 				}
 				b.opens(t)
@@ -240,4 +242,85 @@ func TestAMendThatHangsIsTold(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAMendThatHangsIsSeenByTheHurriedToo: no caller has the second that it takes
+// to call a call hung. The token is out of service soon all the same.
+func TestAMendThatHangsIsSeenByTheHurriedToo(t *testing.T) {
+	token := softhsmtest.Shared(t)
+	token.Config.Sessions = 3
+	hurried := func(t *testing.T, open *hsm.Token) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := open.SignDigest(ctx, randomDigest())
+		return err
+	}
+	for _, function := range []string{"Login", "GetSlotList", "OpenSession", "FindObjectsInit"} {
+		t.Run(function, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, open := faultyToken(t, token)
+				release := make(chan struct{})
+				f.set(function, hang(1, release))
+				f.loseSessions()
+				for range 7 {
+					if err := hurried(t, open); err == nil {
+						t.Error("got a signature from a token that is lost")
+					}
+				}
+				time.Sleep(time.Second)
+				if h := open.Health(); h.State == hsm.Serving || h.Err == nil || h.Abandoned == 0 {
+					t.Errorf("got %+v, want it out of service, with the calls that hang on record", h)
+				}
+				began := time.Now()
+				if err := hurried(t, open); fault.Of(err) != fault.TokenUnavailable || time.Since(began) > 0 {
+					t.Errorf("got %v after %v, want it at once", err, time.Since(began))
+				}
+				close(release)
+				time.Sleep(time.Second)
+				wantWhole(t, f, open, token)
+				closeToken(t, open)
+			})
+		})
+	}
+}
+
+// TestNeighboursThatAreHurriedSeeAModuleThatHangs, as those who have time do.
+func TestNeighboursThatAreHurriedSeeAModuleThatHangs(t *testing.T) {
+	token, twin := twins(t)
+	synctest.Test(t, func(t *testing.T) {
+		f, open := faultyToken(t, token)
+		neighbour, err := hsm.Open(t.Context(), twin.Config, twin.Certificate)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release := make(chan struct{})
+		f.away = true
+		f.set("Finalize", hang(1, release))
+		f.broken = token.Config.TokenLabel // so that logging in fails
+		f.logOut()
+		if err := trySign(t.Context(), open, token.Public); fault.Of(err) != fault.TokenUnavailable {
+			t.Errorf("got %v, want an error of kind %v", err, fault.TokenUnavailable)
+		}
+		time.Sleep(200 * time.Millisecond) // the module is being finalised
+		for range 7 {
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			if _, err := neighbour.SignDigest(ctx, randomDigest()); err == nil {
+				t.Error("got a signature through a module that is being initialised")
+			}
+			cancel()
+		}
+		time.Sleep(time.Second)
+		if neighbour.Ready() == nil {
+			t.Error("the neighbour says that it is ready")
+		}
+		f.mu.Lock()
+		f.broken = ""
+		f.mu.Unlock()
+		close(release)
+		time.Sleep(time.Second)
+		signs(t, open, token.Public)
+		signs(t, neighbour, twin.Public)
+		closeToken(t, open)
+		closeToken(t, neighbour)
+	})
 }

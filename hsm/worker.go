@@ -64,6 +64,9 @@ func (w *worker) serve(r *request) {
 	if w.broken {
 		err := w.replace(w.token.life) // should it fail, the next request tries again, and says what is wrong
 		w.token.abandoned.Add(-1)
+		if errors.Is(err, errHeld) {
+			w.token.note(err) // callers in a hurry leave before they learn of it
+		}
 		w.stepBack(err)
 	}
 }
