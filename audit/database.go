@@ -61,6 +61,9 @@ func (d *database) usable() error {
 	return nil
 }
 
+// hold has nothing to keep.
+func (d *database) hold() func() { return func() {} }
+
 // look asks the server whether what it commits is on the disk.
 func (d *database) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -168,7 +171,7 @@ func createShared(ctx context.Context, config Config, d *database, keys []Key) e
 	for {
 		_, err := d.Checkpoint(ctx)
 		if err == nil {
-			return s.close(ctx)
+			return s.close(ctx, func(context.Context) error { return nil })
 		}
 		select {
 		case <-ctx.Done():

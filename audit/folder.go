@@ -26,7 +26,8 @@ const (
 type folder struct {
 	dir      string
 	lock     *os.File
-	identity os.FileInfo // of the lock
+	identity os.FileInfo   // of the lock
+	freed    chan struct{} // has an element unless a state is being freed
 }
 
 // openFolder locks a directory that has a log.
@@ -64,7 +65,7 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 	if err := s.run(ctx, config, keys); err != nil {
 		return errors.Join(err, s.abandon())
 	}
-	return s.close(ctx)
+	return s.close(ctx, func(context.Context) error { return nil })
 }
 
 // lockFolder takes the directory for this process, as long as it lives, and makes
@@ -74,7 +75,8 @@ func lockFolder(dir string) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, lock: lock}
+	f := &folder{dir: dir, lock: lock, freed: make(chan struct{}, 1)}
+	f.freed <- struct{}{}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			err = ErrInUse
@@ -97,6 +99,24 @@ func (f *folder) driver(ctx context.Context) (tessera.Driver, error) {
 func (f *folder) source() Source { return Dir(f.dir) }
 
 func (f *folder) release() error { return f.lock.Close() }
+
+// hold keeps the state that the next append renames another file over. On file
+// systems that tell the disk at once what is free (discard) the renaming would
+// otherwise wait for that, with the append. It is freed beside the next one, by a
+// goroutine that the one after that waits for.
+func (f *folder) hold() (let func()) {
+	state, err := unix.Open(filepath.Join(f.dir, stateFile), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() {} // the append meets it, too
+	}
+	<-f.freed
+	return func() {
+		go func() {
+			_ = unix.Close(state) // it was only read
+			f.freed <- struct{}{}
+		}()
+	}
+}
 
 // usable finds what would make Tessera panic, or begin anew, at the next append:
 // the directory gone, replaced, or read-only.

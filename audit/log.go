@@ -18,12 +18,14 @@ import (
 
 // The log's pace. Tessera gathers for batchAge, which need be no longer than it
 // takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
-// entry costs.
+// entry costs. Where there are others it waits for them for gatherAge at most.
 const (
-	batchAge      = 500 * time.Microsecond
+	batchAge      = 250 * time.Microsecond
+	gatherAge     = time.Millisecond
 	batchSize     = 256
 	sweepInterval = 5 * time.Second // it sweeps 100 bundles' leftovers at a time
 	watchInterval = 500 * time.Millisecond
+	publishedLook = 10 * time.Millisecond
 	retryAfter    = time.Second
 
 	// maxWaiting bounds the appends that wait for the disk, those included whose
@@ -204,7 +206,7 @@ func (l *Log) Append(ctx context.Context, e Entry) (uint64, error) {
 		return 0, err
 	}
 	before := l.size.Load()
-	p := &pending{line, make(chan appended, 1), func() { <-l.waiting }}
+	p := &pending{tessera.NewEntry(line), make(chan appended, 1), func() { <-l.waiting }}
 	s.queue <- p // there is room, since it was admitted
 	select {
 	case <-ctx.Done():
@@ -234,12 +236,6 @@ func (l *Log) begin() (*store, error) {
 		return nil, unavailable(errClosed)
 	case s == nil:
 		return nil, unavailable(why)
-	}
-	// Tessera would panic over what this finds.
-	if err := s.usable(); err != nil {
-		<-l.waiting
-		l.fail(err)
-		return nil, unavailable(fmt.Errorf("recording: %w", err))
 	}
 	return s, nil
 }
@@ -312,7 +308,29 @@ func (l *Log) Close(ctx context.Context) error {
 		case l.waiting <- struct{}{}:
 		}
 	}
-	return errors.Join(s.close(ctx), l.disconnect())
+	return errors.Join(s.close(ctx, l.allPublished), l.disconnect())
+}
+
+// allPublished waits until a checkpoint holds all that is integrated: by this
+// process, or by one before it that did not live to publish it.
+func (l *Log) allPublished(ctx context.Context) error {
+	size, err := l.Size(ctx)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(publishedLook)
+	defer tick.Stop()
+	for {
+		published, err := l.Published(ctx)
+		if err == nil && published.Size >= size {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
 }
 
 // passing reports whether an error is of the machine's state, which can change,

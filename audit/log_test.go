@@ -47,6 +47,42 @@ func appendedIsInTheLog(t *testing.T, config audit.Config) {
 	}
 }
 
+// TestClosingPublishesWhatAProcessBeforeLeft: one that was killed between an
+// append and its checkpoint.
+func TestClosingPublishesWhatAProcessBeforeLeft(t *testing.T) { everywhere(t, closingPublishes) }
+
+func closingPublishes(t *testing.T, config audit.Config) {
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
+	fill(t, log, 0, 3)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := log.Close(gone); err == nil {
+		t.Error("closed in order, though there was no time for it")
+	}
+	shut(t, open(t, config))
+	if c, err := open(t, config).Published(t.Context()); err != nil || c.Size != 3 {
+		t.Errorf("the checkpoint: got %d entries and %v, want 3", c.Size, err)
+	}
+}
+
+// TestWhatWasReplacedIsLetGo: an append holds the state before it, for a moment.
+func TestWhatWasReplacedIsLetGo(t *testing.T) {
+	log, config := newLog(t)
+	fill(t, log, 0, 50)
+	until(t, "all let go", func() error {
+		files, err := os.ReadDir("/proc/self/fd")
+		check(t, err)
+		for _, file := range files {
+			path, err := os.Readlink(filepath.Join("/proc/self/fd", file.Name()))
+			if err == nil && strings.HasPrefix(path, config.Dir) && strings.HasSuffix(path, "(deleted)") {
+				return fmt.Errorf("%s is open", path)
+			}
+		}
+		return nil
+	})
+}
+
 func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) { everywhere(t, anEntryWithoutForm) }
 
 func anEntryWithoutForm(t *testing.T, config audit.Config) {

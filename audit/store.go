@@ -32,6 +32,9 @@ type place interface {
 	source() Source
 	// usable finds what forbids the next append. It takes microseconds.
 	usable() error
+	// hold keeps what the next append replaces until what it returns is called. To
+	// free it may take longer than the append does.
+	hold() (let func())
 	// same finds what is wrong with an append that Tessera did without error.
 	same() error
 	// look finds out whether a log that could be written still can be.
@@ -142,9 +145,12 @@ func (s *store) run(ctx context.Context, config Config, keys []Key) error {
 	return nil
 }
 
-// close ends Tessera once the last checkpoint is published.
-func (s *store) close(ctx context.Context) error {
+// close ends Tessera once the last checkpoint is published, as published says.
+func (s *store) close(ctx context.Context, published func(context.Context) error) error {
 	err := s.shutdown(ctx)
+	if err == nil {
+		err = published(ctx)
+	}
 	if err != nil {
 		err = fmt.Errorf("waiting for the last checkpoint: %w", err)
 	}
