@@ -17,9 +17,11 @@ func (d *jsonDocument) parts() (*parts, error) {
 	}
 	var r jsonReader
 	p := &parts{}
-	extension, signature := r.find(treeOf("Invoice[0].UBLExtensions", d.extensions), p)
+	extensions := treeOf("Invoice[0].UBLExtensions", d.extensions)
+	extension, signature := r.find(extensions, p)
 	p.extensionURI = r.text(extension, "ExtensionURI")
 	r.readSignature(signature, p)
+	p.twice = p.propsID != "" && extensions.countIDs(p.propsID) > 1
 	if blocks := r.elements(treeOf("Invoice[0].Signature", d.signature)); len(blocks) > 0 {
 		p.signatureMethod = r.text(blocks[0], "SignatureMethod")
 	}

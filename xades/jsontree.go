@@ -138,3 +138,15 @@ func (n jsonNode) count(name string) (count int) {
 	}
 	return count
 }
+
+// countIDs counts the members Id, whatever its case, that have this text.
+func (n jsonNode) countIDs(id string) (count int) {
+	for at := n.at + 1; at < n.values[n.at].end; at++ {
+		member := jsonNode{n.jsonTree, at}
+		raw := member.raw()
+		if raw[0] == '"' && bytes.EqualFold(member.name(), []byte("Id")) && string(appendDecoded(nil, raw[1:len(raw)-1])) == id {
+			count++
+		}
+	}
+	return count
+}

@@ -50,7 +50,8 @@ func parse(document []byte) (*reading, error) {
 }
 
 // hidden names what the digest rule drops beside the first element of each of
-// the two members, and what a reader that ignores case may drop.
+// the two members, what is named so within them, and what a reader that ignores
+// case may drop.
 func (d *jsonDocument) hidden() (names []string) {
 	for _, member := range []struct {
 		name  string
@@ -58,6 +59,13 @@ func (d *jsonDocument) hidden() (names []string) {
 	}{{"UBLExtensions", d.extensions}, {"Signature", d.signature}} {
 		if severalElements(member.value) {
 			names = append(names, member.name+"[1]")
+		}
+		if len(member.value) == 0 || len(member.value) > maxBlocks {
+			continue
+		}
+		value := treeOf(member.name, member.value)
+		if value.count("UBLExtensions") > 0 || member.name == "Signature" && value.count("Signature") > 0 {
+			names = append(names, "a block in "+member.name)
 		}
 	}
 	return append(names, d.strays...)

@@ -15,6 +15,8 @@ type values struct {
 // not tell apart.
 type parts struct {
 	signatures         int    // signature blocks found
+	misplaced          bool   // XML: the one that is judged does not stand where UBL has it
+	twice              bool   // another element has the Id of the signed properties
 	extensionURI       string // UBLExtension/ExtensionURI
 	signatureMethod    string // cac:Signature/cbc:SignatureMethod
 	signatureAlgorithm string // SignedInfo/SignatureMethod@Algorithm

@@ -107,6 +107,7 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		r.count(p)
 		return r
 	}
+	r.place(p)
 	v := &verification{Report: r, doc: doc, parts: p, options: options}
 	v.algorithms()
 	v.signingTime()
@@ -116,6 +117,17 @@ func Verify(document []byte, options VerifyOptions) *Report {
 	v.signature()
 	v.warn("", "SigningTime, issuer, serial number and all else in the signature block are not authenticated: the signature covers the document alone")
 	return r
+}
+
+// place reports a signature that another reader may look for elsewhere, or whose
+// properties it may find elsewhere.
+func (r *Report) place(p *parts) {
+	if p.misplaced {
+		r.warn("", "ds:Signature does not stand in ExtensionContent, UBLDocumentSignatures and SignatureInformation, each in its namespace, where LHDN may look for it")
+	}
+	if p.twice {
+		r.fail("", "the Id %q, by which the signed properties are referred to, occurs more than once in the signature block, and readers disagree on which one counts", p.propsID)
+	}
 }
 
 // twins reports members that differ in case only, of which a reader that ignores

@@ -35,6 +35,7 @@ type xmlDocument struct {
 	blocks     []xmlBlock
 	props      [][]byte // OuterXml of each xades:SignedProperties within the blocks
 	strays     []string // names of elements called UBLExtensions or Signature that are no blocks, each once
+	nested     []string // names of blocks within blocks, each once
 	repeated   string   // an element that must be one and is more
 	pis        int      // processing instructions
 	steps      int      // what it took to read
@@ -165,6 +166,9 @@ func (r *xmlReader) start() error {
 		return nil
 	}
 	if r.blockAt > 0 {
+		if size >= int32(len("Signature")) {
+			r.within()
+		}
 		r.block.start(s, false, "")
 		if r.propsAt == 0 && s.ns.known(s.space) == xadesVocabulary && string(s.local(s.name)) == "SignedProperties" {
 			r.propsAt = depth
@@ -244,6 +248,17 @@ func (r *xmlReader) opensBlock() bool {
 	return true
 }
 
+// within notes an element in a block that would be a block by itself.
+func (r *xmlReader) within() {
+	s := &r.scanner
+	switch local := string(s.local(s.name)); {
+	case local == "UBLExtensions", local == "Signature" && s.ns.known(s.space) == cacVocabulary:
+		if name := string(s.text(s.name.span)); len(r.doc.nested) < maxNamed && !slices.Contains(r.doc.nested, name) {
+			r.doc.nested = append(r.doc.nested, name)
+		}
+	}
+}
+
 // stray notes the name of the element that starts.
 func (r *xmlReader) stray() {
 	name := r.scanner.text(r.scanner.name.span)
@@ -296,7 +311,7 @@ func (d *xmlDocument) hidden() (names []string) {
 			names = append(names, name)
 		}
 	}
-	for _, stray := range d.strays {
+	for _, stray := range slices.Concat(d.strays, d.nested) {
 		names = append(names, "<"+stray+">")
 	}
 	return names

@@ -2,6 +2,7 @@ package xades
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/beevik/etree"
 )
@@ -20,13 +21,15 @@ func (d *xmlDocument) parts() (*parts, error) {
 		if err := tree.ReadFromBytes(block.canonical); err != nil {
 			return nil, fmt.Errorf("%w: reading the signature block: %w", ErrMalformed, err)
 		}
-		if !block.extensions {
-			if p.signatureMethod == "" {
-				p.signatureMethod = textOf(r.one(tree.Root(), nsCBC, "SignatureMethod"))
-			}
-			continue
+		r.found += len(descendants(tree.Root(), nsDS, "Signature"))
+		if block.extensions {
+			r.readExtensions(tree.Root())
+		} else if p.signatureMethod == "" {
+			p.signatureMethod = textOf(r.one(tree.Root(), nsCBC, "SignatureMethod"))
 		}
-		r.readExtensions(tree.Root())
+	}
+	if p.signatures > 0 { // then whatever is called so counts, for another reader may take it
+		p.signatures = r.found
 	}
 	if len(d.props) == 1 { // of two, none is the one
 		p.props = d.props[0]
@@ -40,20 +43,50 @@ func (d *xmlDocument) parts() (*parts, error) {
 // blockReader reads elements of a signature block and keeps the first error.
 type blockReader struct {
 	*parts
-	err error
+	found int // elements ds:Signature, wherever they stand
+	err   error
 }
 
-// readExtensions reads each ds:Signature below UBLExtensions; the first one is
-// the one that is judged.
+// readExtensions reads the first ds:Signature in an extension, which is the one
+// that is judged.
 func (r *blockReader) readExtensions(extensions *etree.Element) {
 	for _, extension := range children(extensions, nsExt, "UBLExtension") {
 		for _, signature := range descendants(extension, nsDS, "Signature") {
-			if r.signatures++; r.signatures == 1 {
-				r.extensionURI = textOf(r.one(extension, nsExt, "ExtensionURI"))
-				r.readSignature(signature)
+			if r.signatures++; r.signatures > 1 {
+				return
 			}
+			r.extensionURI = textOf(r.one(extension, nsExt, "ExtensionURI"))
+			r.misplaced = !inItsPlace(signature, extension)
+			r.readSignature(signature)
+			r.twice = r.propsID != "" && countIDs(extensions, r.propsID) > 1
 		}
 	}
+}
+
+// inItsPlace tells whether a signature stands in an extension where UBL has it.
+func inItsPlace(signature, extension *etree.Element) bool {
+	e := signature
+	for _, parent := range []struct{ uri, tag string }{
+		{nsSAC, "SignatureInformation"}, {nsSig, "UBLDocumentSignatures"}, {nsExt, "ExtensionContent"},
+	} {
+		if e = e.Parent(); e.Tag != parent.tag || e.NamespaceURI() != parent.uri {
+			return false
+		}
+	}
+	return e.Parent() == extension
+}
+
+// countIDs counts the elements from e on that have this Id, whatever its case.
+func countIDs(e *etree.Element, id string) (count int) {
+	for _, a := range e.Attr {
+		if strings.EqualFold(a.Key, "Id") && a.Value == id {
+			count++
+		}
+	}
+	for _, c := range e.ChildElements() {
+		count += countIDs(c, id)
+	}
+	return count
 }
 
 func (r *blockReader) readSignature(signature *etree.Element) {
