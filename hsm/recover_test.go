@@ -295,3 +295,45 @@ func TestEnvironmentIsSetBeforeLoading(t *testing.T) {
 	}
 	closeToken(t, open)
 }
+
+// TestTheReturnTakesASecondAtMost: whatever class of error any call of the recovery
+// gave while the device was away or coming back, outage after outage, so that no
+// pause between tries grows with them. Only a refused login ends it.
+func TestTheReturnTakesASecondAtMost(t *testing.T) {
+	token := softhsmtest.Shared(t)
+	token.Config.Sessions = 2
+	for name, rv := range map[string]uint{
+		"session": pkcs11.CKR_SESSION_HANDLE_INVALID, "login": pkcs11.CKR_USER_NOT_LOGGED_IN, "device": pkcs11.CKR_DEVICE_ERROR,
+		"request": pkcs11.CKR_ARGUMENTS_BAD, "permanent": pkcs11.CKR_FUNCTION_NOT_SUPPORTED,
+	} {
+		for _, function := range append(everything, "Initialize") {
+			if function == "Login" && name == "permanent" {
+				continue
+			}
+			t.Run(function+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f, open := faultyToken(t, token)
+					for range 3 {
+						f.loseSessions()
+						f.takesAway(pkcs11.CKR_DEVICE_ERROR)
+						f.set(function, always(rv))
+						if trySign(t.Context(), open, token.Public) == nil {
+							t.Error("got a signature while the device is away")
+						}
+						time.Sleep(2 * time.Second)
+						f.givesBack()
+						f.set(function, always(rv))
+						time.Sleep(1500 * time.Millisecond)
+						f.set(function, nil)
+						time.Sleep(time.Second)
+						if err := open.Ready(); err != nil {
+							t.Errorf("a second after the device's return: %v", err)
+						}
+					}
+					wantWhole(t, f, open, token)
+					closeToken(t, open)
+				})
+			})
+		}
+	}
+}

@@ -147,7 +147,7 @@ func (t *Token) connect(ctx context.Context) error {
 func (t *Token) bringBack(ctx context.Context, m *module) error {
 	seen := m.epoch.Load()
 	err := t.keeper.renew(ctx, t.keeper.current.Load(), loginClass)
-	if !restartHelps(err) {
+	if err == nil || !restartHelps(err) {
 		return err
 	}
 	if rerr := process.restart(ctx, m, seen, t); rerr != nil {
@@ -157,13 +157,18 @@ func (t *Token) bringBack(ctx context.Context, m *module) error {
 }
 
 // restartHelps reports whether an error is of the sort that initialising the
-// module again may end: the module gave it, and it is not the token's last word.
+// module again may end: the module gave it, and it is not the token's last word on
+// the login or the key.
 func restartHelps(err error) bool {
-	if err == nil || classOf(err) == permanentClass {
-		return false
+	if errors.Is(err, ErrModule) || errors.Is(err, ErrNoToken) {
+		return true
 	}
-	_, told := errors.AsType[pkcs11.Error](err)
-	return told || errors.Is(err, ErrNoToken) || errors.Is(err, ErrModule)
+	if classOf(err) != permanentClass {
+		_, told := errors.AsType[pkcs11.Error](err)
+		return told
+	}
+	call, ok := errors.AsType[*callError](err)
+	return ok && call.function != "C_Login" && call.function != "C_SignInit" && call.function != "C_Sign"
 }
 
 // staff opens the sessions and lets the workers run, once.
