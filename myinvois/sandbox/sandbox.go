@@ -186,7 +186,7 @@ func (p *Platform) answer(header http.Header, c *call, e endpoint, fault Fault) 
 
 // work does what the endpoint is for, for callers that may and are in their rate.
 func (p *Platform) work(header http.Header, c *call, e endpoint) reply {
-	caller := ""
+	var caller string
 	if c.endpoint == Login {
 		caller = p.loginClient(c)
 	} else {
