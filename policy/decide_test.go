@@ -58,12 +58,21 @@ callers:
     methods: []
     reads: all
     auditor: true
+  - name: shop.example.com
+    taxpayers: ["IG12345678912:201901234567"]
+    methods: [SignDigest, FindSignature]
+    reads: all
+  - name: keeper.example.com
+    taxpayers: [D4800990020]
+    methods: [SignDocument, GetReceipt]
+    auditor: true
 `
 
 const (
 	erp, portal, head = Caller("spiffe://example.com/erp"), Caller("portal.example.com"), Caller("head.example.com")
 	auditor, reader   = Caller("auditor.example.com"), Caller("reader.example.com")
 	nobody, nothing   = Caller("nobody.example.com"), Caller("nothing.example.com")
+	shop, keeper      = Caller("shop.example.com"), Caller("keeper.example.com") // who read more than they sign for
 	stranger          = Caller("stranger.example.com")
 
 	windowed, unbounded, ended = TIN("C20880050010"), TIN("IG12345678912:201901234567"), TIN("D4800990020")
@@ -80,7 +89,7 @@ var (
 	after  = time.Date(2025, 12, 31, 16, 0, 0, 0, time.UTC)
 
 	everyCaller = []Caller{
-		erp, portal, head, auditor, reader, nobody, nothing,
+		erp, portal, head, auditor, reader, nobody, nothing, shop, keeper,
 		stranger, "spiffe://example.com/ERP", "spiffe://example.com/erp/", "all", "",
 	}
 	everyMethod   = append(Methods(), "Sign", "signdigest", "")
@@ -113,6 +122,8 @@ var granted = map[Caller]map[Method][]TIN{
 		SignDigests:  {windowed, unbounded, ended, itself},
 		SignDocument: {windowed, unbounded, ended, itself},
 	},
+	shop:   {SignDigest: {unbounded}},
+	keeper: {SignDocument: {ended}},
 }
 
 // under which certificates.
@@ -120,6 +131,8 @@ var certified = map[Caller][][32]byte{
 	erp:    {some, other, foreign},
 	portal: {other},
 	head:   {some, other},
+	shop:   {some, other, foreign},
+	keeper: {some, other, foreign},
 }
 
 // when each taxpayer is represented, of the instants that are tried.
@@ -193,7 +206,7 @@ func TestEveryCellIsDeniedUnlessGranted(t *testing.T) {
 		answers[got]++
 	}
 	// Methods times taxpayers' instants times certificates, caller by caller.
-	if want := 1*2*3 + 2*(2+5+1)*1 + 3*(2+5+1+5)*2; answers["granted"] != want {
+	if want := 1*2*3 + 2*(2+5+1)*1 + 3*(2+5+1+5)*2 + 1*5*3 + 1*1*3; answers["granted"] != want {
 		t.Errorf("granted cells: got %d, want %d", answers["granted"], want)
 	}
 	if answers["REPRESENTATION_ENDED"] == 0 || answers["NOT_ALLOWED"] == 0 {
@@ -228,6 +241,19 @@ func TestPermitIsByNameAndNotForSigning(t *testing.T) {
 			if err != nil && fault.Of(err) != fault.NotAllowed {
 				t.Errorf("Permit(%q, %s): got kind %v, want NOT_ALLOWED", caller, method, fault.Of(err))
 			}
+		}
+	}
+}
+
+func TestWhoStandsInThePolicyIsKnown(t *testing.T) {
+	p := parsed(t)
+	known := []Caller{erp, portal, head, auditor, reader, nobody, nothing, shop, keeper}
+	for _, caller := range everyCaller {
+		if got, want := p.Knows(caller), slices.Contains(known, caller); got != want {
+			t.Errorf("%q: got known: %v, want %v", caller, got, want)
+		}
+		if (*Policy)(nil).Knows(caller) || (&Policy{}).Knows(caller) {
+			t.Errorf("%q is known to no policy, or to an empty one", caller)
 		}
 	}
 }
