@@ -27,6 +27,7 @@ test: packages build ## All tests, with the race detector. Installs what is miss
 	CGO_ENABLED=0 go build $(PURE)
 	CGO_ENABLED=1 go test -race -count=1 -timeout=10m ./...
 	CGO_ENABLED=0 go test -count=1 ./xades/... ./client/...
+	$(MAKE) --no-print-directory examples
 	@if [ "$$(id -u)" -eq 0 ]; then $(MAKE) --no-print-directory deb-test; else echo "Not run, since it wants root: make deb-test"; fi
 
 .PHONY: check
@@ -37,6 +38,10 @@ check: ## Lint, floors, generated code, the API's promises, licences, scripts.
 	go test -count=1 ./internal/house
 	go tool -modfile=lint.mod golangci-lint run
 	build/proto.sh
+
+.PHONY: vuln
+vuln: ## Known vulnerabilities in what the programs are built of; wants vuln.go.dev.
+	@build/vuln.sh
 
 .PHONY: generate
 generate: ## The Go code of the API, from its protos.
@@ -68,10 +73,16 @@ benched:
 MEASURE = CGO_ENABLED=1 go test -run='^$$' -bench='^BenchmarkTable$$' -benchtime=1x -timeout=60m ./softhsm-test/bench
 
 .PHONY: demo
-demo: ## An invoice signed by a key in a throw-away SoftHSM2 token, and verified.
+demo: ## An invoice signed by a key in a throw-away token, verified, and Valid at a stand-in for LHDN.
 	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc
 	@$(MAKE) --no-print-directory build
 	@build/demo.sh
+
+# Node.js comes with npm from its makers; Debian has it as a package of its own.
+.PHONY: examples
+examples: build ## The examples in Python and JavaScript, run against a signer of their own.
+	@build/packages.sh softhsm2 protobuf-compiler protobuf-compiler-grpc libprotobuf-dev python3-grpcio nodejs npm
+	@build/examples.sh
 
 # No paths of the machine that built it.
 .PHONY: deb

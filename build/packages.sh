@@ -19,6 +19,12 @@ present() {
     p11-kit) command -v p11-kit ;;
     p11-kit-modules) compgen -G '/usr/lib/*/pkcs11/p11-kit-client.so' ;;
     mariadb-server-core) [ -x /usr/sbin/mariadbd ] ;;
+    protobuf-compiler) command -v protoc ;;
+    protobuf-compiler-grpc) [ -x /usr/bin/grpc_python_plugin ] ;;
+    libprotobuf-dev) [ -f /usr/include/google/protobuf/timestamp.proto ] ;;
+    python3-grpcio) /usr/bin/python3 -c 'import grpc, google.protobuf' 2>&1 ;;
+    nodejs) command -v node ;;
+    npm) command -v npm ;;
     libp11-kit-dev) [ -f /usr/include/p11-kit-1/p11-kit/pkcs11.h ] ;;
     *)
       echo "build/packages.sh: no idea how to tell whether $1 is here" >&2
