@@ -37,6 +37,15 @@ const (
 	connections   = 16
 )
 
+// A signer that is stopped within an append holds the row that all others wait for,
+// until the server gives its connection up. That is told to after so many seconds
+// without a word from it, unless the DSN has a wait_timeout of its own; a connection
+// that only waits to be used is closed before.
+const (
+	silence = "3"
+	idle    = 2 * time.Second
+)
+
 // Open implements [audit.Database].
 func (Database) Open(config audit.MySQL) (*sql.DB, error) {
 	c, err := mysql.ParseDSN(config.DSN)
@@ -51,6 +60,12 @@ func (Database) Open(config audit.MySQL) (*sql.DB, error) {
 	c.WriteTimeout = or(c.WriteTimeout, answerWithin)
 	c.InterpolateParams = true    // one round trip a statement, not three
 	c.Logger = &mysql.NopLogger{} // what it says comes back as an error, too
+	if c.Params["wait_timeout"] == "" {
+		if c.Params == nil {
+			c.Params = map[string]string{}
+		}
+		c.Params["wait_timeout"] = silence
+	}
 	if path := config.PasswordFile; path != "" {
 		if _, err := password(path); err != nil {
 			return nil, fmt.Errorf("mysql.password_file: %w", err)
@@ -70,6 +85,7 @@ func (Database) Open(config audit.MySQL) (*sql.DB, error) {
 	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(connections)
+	db.SetConnMaxIdleTime(idle)
 	return db, nil
 }
 
