@@ -33,7 +33,7 @@ func (p *Platform) Serve(ctx context.Context, listener net.Listener, certificate
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(p.config.Log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		BaseContext:       func(net.Listener) context.Context { return ctx }, // who is kept waiting is let go
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.ServeTLS(netutil.LimitListener(listener, maxConnections), "", "") }()
@@ -46,7 +46,7 @@ func (p *Platform) Serve(ctx context.Context, listener net.Listener, certificate
 	defer cancel()
 	err := server.Shutdown(last)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close() // who is still being kept waiting by a fault is let go
+		err = server.Close()
 	}
 	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

@@ -3,6 +3,7 @@ package sandbox
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -22,6 +23,12 @@ func good() map[string]string {
 		all[name] = "Valid"
 	}
 	return all
+}
+
+func TestTheStepsAreNamedInTheirOrder(t *testing.T) {
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(good())), Steps()); diff != "" {
+		t.Errorf("the steps (-want +got):\n%s", diff)
+	}
 }
 
 // stepCase is a document, and what one step must say of it.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -68,6 +69,8 @@ func TestTokensSayWhatTheyAreNot(t *testing.T) {
 	}
 }
 
+// TestServingEndsWithItsContext holds that it serves over HTTPS, and ends at once
+// although a fault keeps a request waiting for an hour.
 func TestServingEndsWithItsContext(t *testing.T) {
 	now := time.Now()
 	authority, err := ca.New("Sandbox", ca.ECDSA, ca.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)})
@@ -105,8 +108,26 @@ func TestServingEndsWithItsContext(t *testing.T) {
 	if err != nil || string(body) != "[]" || response.Header.Get(Header) != Notice {
 		t.Errorf("got %q, %v, %v", body, response.Header, err)
 	}
+	if err := b.Inject(Fault{On: Any, Kind: Slow, Delay: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	written, answered := make(chan struct{}), make(chan struct{})
+	waiting := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { close(written) }})
+	go func() { // one whom a fault keeps waiting
+		defer close(answered)
+		slow, err := http.NewRequestWithContext(waiting, "GET", "https://"+listener.Addr().String()+"/api/v1.0/documents/recent", http.NoBody)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if late, err := transport.RoundTrip(slow); err == nil { // else the server was quicker to go
+			_ = late.Body.Close()
+		}
+	}()
+	<-written
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+	<-answered
 }
