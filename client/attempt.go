@@ -32,16 +32,13 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 				return err
 			}
 		}
-		failed := c.attempt(ctx, rpc)
+		failed := c.attempt(ctx, n, rpc)
 		switch {
 		case failed == nil:
 			return nil
 		case ctx.Err() != nil:
 			return over(ctx, cmp.Or(last, failed))
-		case failed.postponed():
-		case failed.transient():
-			c.servers.avoid(failed.server, time.Now())
-		default:
+		case !failed.postponed() && !failed.transient():
 			return failed
 		}
 		if last == nil || !failed.Unreached() || last.Unreached() { // what a server said tells more than that one is silent
@@ -51,23 +48,29 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 	return last
 }
 
-// attempt makes one attempt at one server. While there are other servers, it
-// leaves them half the time that is left.
-func (c *Client) attempt(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) *Error {
-	c.servers.readmit(time.Now())
+// attempt makes attempt n, at one server. It leaves those that were not tried yet
+// their share of the time that is left, and another try in the end half of it. A
+// server that times out, or cannot do it just then, is left out for a while.
+func (c *Client) attempt(ctx context.Context, n int, rpc func(context.Context, ...grpc.CallOption) error) *Error {
+	began := time.Now()
+	c.servers.readmit(began)
 	limit := c.timeout
 	if deadline, ok := ctx.Deadline(); ok && len(c.servers.all) > 1 {
-		limit = min(limit, time.Until(deadline)/2)
+		limit = min(limit, deadline.Sub(began)/time.Duration(max(2, len(c.servers.all)-n)))
 	}
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var at peer.Peer
 	err := rpc(limited, grpc.Peer(&at))
 	if err == nil {
+		c.servers.answered(serverOf(at))
 		return nil
 	}
 	failed := answered(err)
 	failed.server = serverOf(at)
+	if failed.transient() && ctx.Err() == nil {
+		c.servers.failed(failed.server, began, time.Now())
+	}
 	if failed.Code == codes.DeadlineExceeded && failed.Reason == "" {
 		failed.Message = fmt.Sprintf("no answer from %s within %s", cmp.Or(failed.server, "any server"), limit.Round(time.Millisecond))
 	}

@@ -66,26 +66,6 @@ func TestOneGoodServerIsEnough(t *testing.T) {
 	}
 }
 
-func TestAServerThatHungIsLeftOutForAWhile(t *testing.T) {
-	t.Parallel()
-	hanging, good := startStation(t, &station{before: hang}), startStation(t, &station{})
-	cfg := configFor(t, hanging.address, good.address)
-	cfg.AttemptTimeout = slow
-	c := dialled(t, cfg)
-	for range 10 {
-		if _, err := c.SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{}); err != nil {
-			t.Fatalf("signing: %v", err)
-		}
-	}
-	if calls, _ := hanging.counts(); calls > 1 {
-		t.Errorf("got %d calls at the server that hangs, want at most 1", calls)
-	}
-	c.servers.readmit(time.Now().Add(penalty))
-	if len(c.servers.out) != 0 {
-		t.Errorf("got %d servers left out after the penalty, want none", len(c.servers.out))
-	}
-}
-
 func TestServersThatCannotSignAreNotAsked(t *testing.T) {
 	broken, good := startStation(t, &station{}), startStation(t, &station{})
 	broken.health.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)

@@ -11,20 +11,33 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 )
 
-// penalty is how long a server that failed an attempt is left out.
-const penalty = 30 * time.Second
+// A server that failed an attempt is left out for a second; for twice as long each
+// time that it fails again before it has answered, and for half a minute at most.
+const (
+	leastOut = time.Second
+	mostOut  = 30 * time.Second
+)
 
 // servers is the list of addresses that gRPC's round-robin picks from. A server
-// that hangs, or answers that it cannot sign, is taken off the list for a while:
-// so the next attempt goes elsewhere, and other calls do not run into it again.
-// When every server is off the list, all are back on it. Safe for concurrent
-// use.
+// that hangs, or answers that it cannot sign, is taken off the list: so the next
+// attempt goes elsewhere, other calls do not run into it again, and its connection
+// is given up. When it is back on the list it needs another connection, and gRPC
+// picks it once its health service has said over that one that it can sign. A
+// process that is stopped says nothing. When every server is off the list, all are
+// back on it. Safe for concurrent use.
 type servers struct {
 	resolver *manual.Resolver
 	all      []string
 
-	mu  sync.Mutex
-	out map[string]time.Time // servers left out, until when
+	mu       sync.Mutex
+	standing map[string]*standing // by server
+}
+
+// standing is how a server stands.
+type standing struct {
+	out     time.Time // left out until then; zero: it is on the list
+	back    time.Time // when it came back on it
+	strikes int       // how often it was left out since it answered
 }
 
 // scheme is the name under which the connection knows its list of addresses.
@@ -34,7 +47,10 @@ func newServers(addresses []string) *servers {
 	s := &servers{
 		resolver: manual.NewBuilderWithScheme(scheme),
 		all:      slices.Clone(addresses),
-		out:      map[string]time.Time{},
+		standing: map[string]*standing{},
+	}
+	for _, server := range s.all {
+		s.standing[server] = &standing{}
 	}
 	s.resolver.InitialState(s.state())
 	return s
@@ -45,7 +61,7 @@ func newServers(addresses []string) *servers {
 func (s *servers) state() resolver.State {
 	var state resolver.State
 	for _, server := range s.all {
-		if _, out := s.out[server]; out {
+		if s.standing[server].isOut() {
 			continue
 		}
 		address := resolver.Address{Addr: server, ServerName: server}
@@ -54,32 +70,82 @@ func (s *servers) state() resolver.State {
 	return state
 }
 
-// avoid leaves a server out from now on.
-func (s *servers) avoid(server string, now time.Time) {
+func (g *standing) isOut() bool { return !g.out.IsZero() }
+
+// failed leaves a server out that failed an attempt which began then. One that
+// began before the server came back tells nothing of its new connection.
+func (s *servers) failed(server string, began, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.all, server) {
+	g := s.standing[server]
+	if g == nil || g.isOut() || began.Before(g.back) {
 		return
 	}
-	s.out[server] = now.Add(penalty)
-	if len(s.out) == len(s.all) {
-		clear(s.out)
+	hold := min(leastOut<<min(g.strikes, 5), mostOut)
+	g.strikes++
+	s.leaveOut(g, now, hold)
+}
+
+// shun leaves a server out for the longest time.
+func (s *servers) shun(server string, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.standing[server]; g != nil {
+		s.leaveOut(g, now, mostOut)
+	}
+}
+
+// leaveOut takes a server off the list. Where that was the last one, all are put
+// back, each to be connected anew. The caller holds mu.
+func (s *servers) leaveOut(g *standing, now time.Time, hold time.Duration) {
+	if len(s.all) == 1 {
+		return
+	}
+	g.out = now.Add(hold)
+	if s.listed() == 0 {
+		s.putBack(now, func(each *standing) bool { return each != g })
+		s.resolver.UpdateState(s.state())
+		s.putBack(now, (*standing).isOut)
 	}
 	s.resolver.UpdateState(s.state())
+}
+
+// listed is how many servers are on the list. The caller holds mu.
+func (s *servers) listed() (n int) {
+	for _, g := range s.standing {
+		if !g.isOut() {
+			n++
+		}
+	}
+	return n
+}
+
+// putBack puts those that are due back on the list, and tells whether there were
+// any. The caller holds mu.
+func (s *servers) putBack(now time.Time, due func(*standing) bool) (some bool) {
+	for _, g := range s.standing {
+		if g.isOut() && due(g) {
+			g.out, g.back, some = time.Time{}, now, true
+		}
+	}
+	return some
 }
 
 // readmit puts back the servers whose time is over.
 func (s *servers) readmit(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := len(s.out)
-	for server, until := range s.out {
-		if !now.Before(until) {
-			delete(s.out, server)
-		}
-	}
-	if len(s.out) != before {
+	if s.putBack(now, func(g *standing) bool { return !now.Before(g.out) }) {
 		s.resolver.UpdateState(s.state())
+	}
+}
+
+// answered notes that a server did what it was asked.
+func (s *servers) answered(server string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if g := s.standing[server]; g != nil {
+		g.strikes = 0
 	}
 }
 

@@ -155,7 +155,7 @@ func (c *Client) signItems(ctx context.Context, items []*item, ship func(context
 		}
 		if refused != nil && refused.fingerprint == current.fingerprint {
 			// The servers disagree: keep to those that hold this certificate.
-			c.servers.avoid(at, time.Now())
+			c.servers.shun(at, time.Now())
 		}
 		for _, it := range open {
 			it.err = nil
