@@ -34,9 +34,9 @@
 // also tin, not_before and not_after (RFC 3339, UTC), and of
 // ISSUE_TIME_MISMATCH those and document_issued; of QUOTA_EXCEEDED and
 // RATE_LIMITED also limit (daily, rate or concurrent), method, if it is the
-// method's own, and retry_at (RFC 3339, UTC), when it works again. Requests
-// that gRPC itself refuses, such as those over the message limit, carry no
-// ErrorInfo.
+// method's own (blind: that of SignDigest and SignDigests together), and
+// retry_at (RFC 3339, UTC), when it works again. Requests that gRPC itself
+// refuses, such as those over the message limit, carry no ErrorInfo.
 //
 // What a caller may take (its rate, the signatures in the making, the day's
 // number) counts by signer: three signers give three shares. The retries of one
