@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -15,7 +16,8 @@ const (
 	minModulus      = 2048     // bits
 	maxModulus      = 4096
 	publicExponent  = 65537
-	maxSerialDigits = 28 // .NET reads xs:integer into a Decimal
+	maxSerialBits   = 256 // RFC 5280, section 4.1.2.2, has 160
+	maxSerialDigits = 28  // .NET reads xs:integer into a Decimal
 )
 
 // timeLayout is SigningTime's form: UTC to the second.
@@ -54,6 +56,25 @@ func checkCertificate(cert *x509.Certificate, at time.Time) (*rsa.PublicKey, err
 			ErrCertificate, cert.NotBefore.UTC().Format(timeLayout), cert.NotAfter.UTC().Format(timeLayout), at.UTC().Format(timeLayout))
 	}
 	return key, nil
+}
+
+// Leaf is a signing certificate, with what each signature block says of it worked
+// out once, the first time it is needed. It is immutable and safe for concurrent
+// use. A certificate that cannot sign is refused by [Leaf.Prepare].
+type Leaf struct {
+	cert          *x509.Certificate
+	inXML, inJSON func() (values, error)
+}
+
+// NewLeaf makes a Leaf of a certificate, which must not be changed afterwards.
+func NewLeaf(cert *x509.Certificate) *Leaf {
+	in := func(format Format) func() (values, error) {
+		return sync.OnceValues(func() (v values, err error) {
+			err = v.certificateValues(cert, format)
+			return v, err
+		})
+	}
+	return &Leaf{cert: cert, inXML: in(XML), inJSON: in(JSON)}
 }
 
 // certificateValues fills in what a signature block of the format says of its

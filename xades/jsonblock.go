@@ -18,7 +18,8 @@ func (w *jsonWriter) put(fixed, value string) {
 // jsonProps returns the object whose SHA-256 is PropsDigest: exactly the bytes
 // that [jsonBlock] embeds.
 func jsonProps(v values) []byte {
-	var w jsonWriter
+	const usual = 800
+	w := make(jsonWriter, 0, usual)
 	w.put(`{"Target":"signature","SignedProperties":[{"Id":"`+idProps+
 		`","SignedSignatureProperties":[{"SigningTime":[{"_":"`, v.signingTime)
 	w.put(`"}],"SigningCertificate":[{"Cert":[{"CertDigest":[{`+jsonDigestMethod, v.certDigest)
@@ -30,7 +31,8 @@ func jsonProps(v values) []byte {
 // jsonBlock returns the two members that are spliced in before the brace that
 // closes Invoice[0], without a leading comma.
 func jsonBlock(v values) []byte {
-	var w jsonWriter
+	const fixed = 4000 // and what is longer than usual in the names
+	w := make(jsonWriter, 0, fixed+len(v.certificate)+len(v.signature))
 	w.put(`"UBLExtensions":[{"UBLExtension":[{"ExtensionURI":[{"_":"`+uriEnveloped+
 		`"}],"ExtensionContent":[{"UBLDocumentSignatures":[{"SignatureInformation":[{"ID":[{"_":"`+idSigInfo+
 		`"}],"ReferencedSignatureID":[{"_":"`+idSignature+
@@ -50,9 +52,8 @@ func jsonBlock(v values) []byte {
 }
 
 // assemble returns the signed document: the canonical bytes, untouched, with
-// the block of these values spliced in.
-func (d *jsonDocument) assemble(v values) []byte {
-	block := jsonBlock(v)
+// the block spliced in.
+func (d *jsonDocument) assemble(block []byte) []byte {
 	signed := make([]byte, 0, len(d.canonical)+len(block)+1)
 	signed = append(signed, d.canonical[:d.spliceAt]...)
 	if !d.empty {

@@ -24,7 +24,7 @@ func TestASignedDocumentGivesBackWhatWentIn(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := scanned(t, row.src, jsonOptions{})
-			signed := before.assemble(sampleValues)
+			signed := before.assemble(jsonBlock(sampleValues))
 			if !json.Valid(signed) {
 				t.Fatalf("the signed document is no JSON: %s", signed)
 			}

@@ -68,7 +68,7 @@ func fuzzAgain(t *testing.T, src []byte, opt jsonOptions) {
 	if opt.literals == literalsSafe && opt.setVersion == "" && first.header != second.header {
 		sameButForNumbers(t, first.header, second.header)
 	}
-	signed, err := scanJSON(first.assemble(sampleValues), opt)
+	signed, err := scanJSON(first.assemble(jsonBlock(sampleValues)), opt)
 	if err != nil {
 		t.Fatalf("with %+v, signed: %v", opt, err)
 	}

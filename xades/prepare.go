@@ -99,8 +99,13 @@ type unsigned struct {
 // The errors wrap [ErrMalformed], [ErrTooLarge], [ErrSigned], [ErrVersion],
 // [ErrUnsignable], [ErrLiteral] or [ErrCertificate].
 func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, options Options) (*Draft, error) {
+	return NewLeaf(cert).Prepare(document, signingTime, options)
+}
+
+// Prepare does what the function [Prepare] does.
+func (l *Leaf) Prepare(document []byte, signingTime time.Time, options Options) (*Draft, error) {
 	signingTime = signingTime.UTC().Truncate(time.Second)
-	key, err := checkCertificate(cert, signingTime)
+	key, err := checkCertificate(l.cert, signingTime)
 	if err != nil {
 		return nil, err
 	}
@@ -108,10 +113,16 @@ func Prepare(document []byte, cert *x509.Certificate, signingTime time.Time, opt
 	if err != nil {
 		return nil, err
 	}
-	v := &values{signingTime: signingTime.Format(timeLayout)}
-	if err := v.certificateValues(cert, doc.format); err != nil {
+	said := l.inXML
+	if doc.format == JSON {
+		said = l.inJSON
+	}
+	own, err := said()
+	if err != nil {
 		return nil, err
 	}
+	v := &own
+	v.signingTime = signingTime.Format(timeLayout)
 	d := &Draft{format: doc.format, facts: doc.header.facts(), key: key, canonical: doc.canonical, warnings: doc.warnings}
 	d.docDigest = sha256.Sum256(doc.canonical)
 	d.props = doc.props(v)
@@ -231,17 +242,20 @@ func readUnsignedJSON(document []byte, options Options) (*unsigned, error) {
 	return &unsigned{
 		format: JSON, canonical: doc.canonical, header: &doc.header, warnings: warnings,
 		blockAt: doc.spliceAt, opens: `"SignatureValue":[{"_":"`,
-		props:    func(v *values) []byte { return jsonProps(*v) },
-		assemble: func(v *values) ([][]byte, bool) { return [][]byte{doc.assemble(*v)}, jsonReadsBack(v) },
+		props: func(v *values) []byte { return jsonProps(*v) },
+		assemble: func(v *values) ([][]byte, bool) {
+			block := jsonBlock(*v)
+			return [][]byte{doc.assemble(block)}, jsonReadsBack(block)
+		},
 	}, nil
 }
 
 // jsonReadsBack tells whether the block is read as it was written, in a document
 // of nothing else.
-func jsonReadsBack(v *values) bool {
+func jsonReadsBack(block []byte) bool {
 	const open, end = `{"Invoice":[{`, `}]}`
 	bare := &jsonDocument{canonical: []byte(open + end), spliceAt: len(open), empty: true}
-	doc, err := scanJSON(bare.assemble(*v), jsonOptions{literals: literalsAsIs})
+	doc, err := scanJSON(bare.assemble(block), jsonOptions{literals: literalsAsIs})
 	return err == nil && bytes.Equal(doc.canonical, bare.canonical) && doc.extensions != nil && doc.signature != nil
 }
 

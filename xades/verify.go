@@ -268,7 +268,7 @@ func (v *verification) serial() {
 
 // decimalSerial reads an unsigned decimal number of a serial number's size.
 func decimalSerial(text string) (*big.Int, bool) {
-	if len(text) > 64 {
+	if len(text) > maxSerialBits/3 { // a digit has over three bits
 		return nil, false
 	}
 	for i := range len(text) {

@@ -107,6 +107,9 @@ func embedded(text string) (*x509.Certificate, error) {
 		}
 		return nil, fmt.Errorf("not a certificate: %w", err)
 	}
+	if bits := cert.SerialNumber.BitLen(); bits > maxSerialBits {
+		return nil, fmt.Errorf("its serial number has %d bits; at most %d are taken", bits, maxSerialBits)
+	}
 	if _, err := parseName(cert.RawSubject); err != nil {
 		return nil, fmt.Errorf("its subject: %w", err)
 	}

@@ -69,6 +69,9 @@ func TestACertificateThatLHDNRefusesIsReportedByItsCode(t *testing.T) {
 		{"RSA-65536", "DS334", issue(t, modulus(65536), nil), VerifyOptions{}},
 		{"an exponent of 3", "DS334", issue(t, &rsa.PublicKey{N: public.N, E: 3}, nil), VerifyOptions{}},
 		{"ECDSA", "DS334", issue(t, &elliptical.PublicKey, nil), VerifyOptions{}},
+		{"a serial number of 2 KB", "DS305 DS327", issue(t, public, func(c *x509.Certificate) {
+			c.SerialNumber = new(big.Int).Lsh(big.NewInt(1), 16_000)
+		}), VerifyOptions{}},
 		{"over 16 KB", "DS305", issue(t, public, padded), VerifyOptions{}},
 		{"a subject of over 32 elements in one set", "DS305", issue(t, public, manyValued), VerifyOptions{}},
 		{"an issuer of over 32 elements", "DS305", issue(t, public, func(c *x509.Certificate) {
