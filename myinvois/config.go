@@ -124,8 +124,8 @@ func (c Config) Validate() error {
 	if p := c.PollInterval; p != 0 && (p < leastPoll || p > maxPoll) {
 		report("poll_interval: must be %s to %s (0 or left out: %s), not %s", leastPoll, maxPoll, defaultPoll, p)
 	}
-	if s := c.Share; s != 0 && !(s >= 0.05 && s <= mostShare) {
-		report("share: must be 0.05 to %v (0 or left out: 1), not %v", mostShare, s)
+	if s := c.Share; s != 0 && !(s >= 0.25 && s <= mostShare) {
+		report("share: must be 0.25 to %v (0 or left out: 1), not %v", mostShare, s)
 	}
 	return errors.Join(faults...)
 }

@@ -44,6 +44,8 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&text, "%s: %v", cmp.Or(e.Message, "no answer"), e.cause)
 	case e.Status == 0:
 		text.WriteString(said)
+	case e.Status < 300 && e.cause != nil:
+		fmt.Fprintf(&text, "%s: %v", said, e.cause)
 	default:
 		fmt.Fprintf(&text, "%s (status %d)", cmp.Or(said, http.StatusText(e.Status)), e.Status)
 	}

