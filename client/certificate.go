@@ -10,6 +10,7 @@ import (
 
 	"github.com/roamsign/roamsign/internal/fault"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+	"github.com/roamsign/roamsign/xades"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 )
@@ -17,6 +18,7 @@ import (
 // certificate is a signing certificate with what is often asked of it.
 type certificate struct {
 	leaf        *x509.Certificate
+	block       *xades.Leaf // the same, for signature blocks
 	issuers     []*x509.Certificate
 	fingerprint [sha256.Size]byte
 }
@@ -96,7 +98,7 @@ func (c *Client) fetch(ctx context.Context) (*certificate, error) {
 	if err != nil {
 		return nil, wrong("the signer's certificate cannot be read: %w", err)
 	}
-	fetched := &certificate{leaf: leaf, fingerprint: sha256.Sum256(leaf.Raw)}
+	fetched := &certificate{leaf: leaf, block: xades.NewLeaf(leaf), fingerprint: sha256.Sum256(leaf.Raw)}
 	for _, der := range answer.GetChain() {
 		issuer, err := x509.ParseCertificate(der)
 		if err != nil {

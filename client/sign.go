@@ -185,7 +185,7 @@ func (c *Client) inspect(it *item) {
 
 // build makes the item's draft, or settles it with the reason why there is none.
 func (c *Client) build(it *item, current *certificate, now time.Time) {
-	draft, err := xades.Prepare(it.doc.Content, current.leaf, now, it.doc.xades())
+	draft, err := current.block.Prepare(it.doc.Content, now, it.doc.xades())
 	if err == nil {
 		err = c.behalf(it, draft.Facts())
 	}

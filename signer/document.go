@@ -76,7 +76,7 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 		return nil, err
 	}
 	defer func() { s.settle(work, out != nil, err) }()
-	draft, err := xades.Prepare(order.document, s.certificate.leaf, now, order.options)
+	draft, err := s.certificate.block.Prepare(order.document, now, order.options)
 	if err != nil {
 		return nil, documentFault(err)
 	}

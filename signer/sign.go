@@ -11,11 +11,13 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 	"github.com/roamsign/roamsign/policy"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
+	"github.com/roamsign/roamsign/xades"
 )
 
 // certificate is a signing certificate and what is derived from it.
 type certificate struct {
 	leaf        *x509.Certificate
+	block       *xades.Leaf // the same, for signature blocks
 	chain       []*x509.Certificate
 	public      *rsa.PublicKey
 	fingerprint [32]byte // SHA-256 over the DER

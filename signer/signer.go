@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/roamsign/roamsign/policy"
+	"github.com/roamsign/roamsign/xades"
 )
 
 // Key signs with the private key of the signing certificate. Safe for
@@ -130,6 +131,7 @@ func New(p Parts) (*Server, error) {
 		sessions: p.Sessions,
 		certificate: certificate{
 			leaf:        p.Certificate,
+			block:       xades.NewLeaf(p.Certificate),
 			chain:       p.Chain,
 			public:      p.Certificate.PublicKey.(*rsa.PublicKey),
 			fingerprint: sha256.Sum256(p.Certificate.Raw),
