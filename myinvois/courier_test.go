@@ -119,12 +119,24 @@ func TestEachDocumentIsAcceptedOnceWhateverGoesWrong(t *testing.T) {
 							if s.before = strike; when == "applied" {
 								s.before, s.after = nil, strike
 							}
+							if kind == "recent" { // which is asked when an answer was lost
+								lost, others := onlyFor("submit", 1, cut), s.after
+								s.after = func(r *http.Request, n int) (*http.Response, error) {
+									if got, err := lost(r, n); err != nil || others == nil {
+										return got, err
+									}
+									return others(r, n)
+								}
+							}
 							j := opened(t, filepath.Join(t.TempDir(), "journal"))
 							got := deliver(t.Context(), at(t, s, lasting(t)), j, numbered(t, j, many))
 							if got.err != nil || len(got.reasons) > 0 || len(got.outcomes) != many {
 								t.Fatalf("got %d outcomes, %v, %v; want %d", len(got.outcomes), got.reasons, got.err, many)
 							}
 							once(t, s, many)
+							if s.count(kind) == 0 {
+								t.Errorf("got no request of the kind")
+							}
 						})
 					})
 				}
