@@ -6,20 +6,22 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // How many connections may be about to prove who they are. A client takes some
-// milliseconds for it, so that these are many clients at once; who does not mean to
-// is closed in favour of who came later.
+// milliseconds for it, so that these are many clients at once.
 const (
-	mostNewcomers    = 256 // in all
-	mostFromAnywhere = 64  // from one address
+	mostNewcomers    = 256         // in all
+	mostFromAnywhere = 64          // from one address
+	longEnough       = time.Second // after which one makes room for who came later
 )
 
 // newcomers are the connections that have not proven yet who they are, so that
-// peers without a certificate keep nobody out: of too many, the oldest one from
-// that address is closed, or else from the address that has most of them. Safe for
-// concurrent use.
+// peers without a certificate keep nobody out: of too many, one from that address
+// is closed, or else from the address that has most of them. It is the oldest, if
+// it has had its time; in a rush of clients, who are all young, it is the last.
+// Safe for concurrent use.
 type newcomers struct {
 	all, each int
 
@@ -38,7 +40,8 @@ type newcomer struct {
 	net.Conn
 	among  *newcomers
 	from   netip.Prefix
-	closed atomic.Bool // in favour of others
+	since  time.Time
+	closed atomic.Bool // since there were too many
 }
 
 // Close closes the connection.
@@ -66,7 +69,7 @@ func (r *reception) Accept() (net.Conn, error) {
 }
 
 func (n *newcomers) add(conn net.Conn) *newcomer {
-	added := &newcomer{Conn: conn, among: n, from: network(conn.RemoteAddr())}
+	added := &newcomer{Conn: conn, among: n, from: network(conn.RemoteAddr()), since: time.Now()}
 	n.mu.Lock()
 	n.line = append(n.line, added)
 	n.by[added.from]++
@@ -93,7 +96,16 @@ func (n *newcomers) tooMany(from netip.Prefix) *newcomer {
 	default:
 		return nil
 	}
-	return n.line[slices.IndexFunc(n.line, func(each *newcomer) bool { return each.from == from })]
+	var last *newcomer
+	for _, each := range n.line {
+		if each.from == from {
+			if time.Since(each.since) >= longEnough {
+				return each
+			}
+			last = each
+		}
+	}
+	return last
 }
 
 // remove takes one out that is proven or closed.

@@ -86,7 +86,7 @@ func (t *transport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if n, ok := raw.(*newcomer); ok {
 		if n.among.remove(n); n.closed.Load() {
-			err = fault.New(fault.Overloaded, "closed before it proved who it is, for those who came after it")
+			err = fault.New(fault.Overloaded, "closed before it proved who it is: too many others were about to")
 		}
 	}
 	var open *connection
