@@ -35,8 +35,12 @@ func FuzzJSON(f *testing.F) {
 			}
 			return
 		}
-		if got, want := fuzzValue(t, asIs.canonical), fuzzValue(t, src); !reflect.DeepEqual(got, want) {
-			t.Fatalf("the value changed:\ngot  %v\nwant %v", got, want)
+		canonical := fuzzValue(t, asIs.canonical)
+		if want := fuzzValue(t, src); !reflect.DeepEqual(canonical, want) {
+			t.Fatalf("the value changed:\ngot  %v\nwant %v", canonical, want)
+		}
+		if got := treeValue(t, treeOf("", asIs.canonical)); !reflect.DeepEqual(got, canonical) {
+			t.Fatalf("as a tree it is another value:\ngot  %v\nwant %v", got, canonical)
 		}
 		if _, err := asIs.parts(); err != nil && !errors.Is(err, ErrMalformed) {
 			t.Fatalf("the error of the parts is of no known kind: %v", err)
@@ -45,6 +49,33 @@ func FuzzJSON(f *testing.F) {
 			fuzzAgain(t, src, opt)
 		}
 	})
+}
+
+// treeValue gives what encoding/json decodes, by way of a tree.
+func treeValue(t *testing.T, n jsonNode) any {
+	t.Helper()
+	switch raw := n.raw(); raw[0] {
+	case '{':
+		members := map[string]any{}
+		for member := range n.children() {
+			members[string(member.name())] = treeValue(t, member)
+		}
+		return members
+	case '[':
+		elements := []any{}
+		for element := range n.children() {
+			elements = append(elements, treeValue(t, element))
+		}
+		return elements
+	default:
+		decoder := json.NewDecoder(bytes.NewReader(raw))
+		decoder.UseNumber()
+		var value any
+		if err := decoder.Decode(&value); err != nil {
+			t.Fatalf("%q is no value: %v", raw, err)
+		}
+		return value
+	}
 }
 
 // fuzzAgain asserts that scanning what a scan wrote writes the same, and that

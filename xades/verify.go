@@ -85,11 +85,6 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		return r
 	}
 	r.Format, r.Facts, r.Digest = doc.format, doc.header.facts(), sha256.Sum256(doc.canonical)
-	p, err := doc.parts()
-	if err != nil {
-		r.fail("DS300", "%v", err)
-		return r
-	}
 	if len(document) > MaxSigned {
 		r.fail("", "the document has %d bytes; LHDN takes %d (300 KB)", len(document), MaxSigned)
 	}
@@ -103,6 +98,11 @@ func Verify(document []byte, options VerifyOptions) *Report {
 		r.fail("", "%s may hide content: LHDN's digest leaves out what is named so wherever it stands, and this is no part of the signature", name)
 	}
 	r.twins(doc.json)
+	p, err := doc.parts()
+	if err != nil {
+		r.fail("DS300", "%v", err)
+		return r
+	}
 	if p.signatures != 1 {
 		r.count(p)
 		return r
