@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // gate counts the calls that run in a library, and keeps others out while it is
@@ -15,6 +16,7 @@ type gate struct {
 	mu     sync.Mutex
 	inside int
 	opened chan struct{} // not nil while the gate is shut; closed when it opens
+	since  time.Time     // when it was shut
 	empty  chan struct{} // takes a value when the last one has left a shut gate
 }
 
@@ -29,8 +31,12 @@ func (g *gate) enter(ctx context.Context) error {
 			g.mu.Unlock()
 			return nil
 		}
+		since := g.since
 		g.mu.Unlock()
 		if err := wait(ctx, opened); err != nil {
+			if time.Since(since) >= stallTime {
+				err = errHeld // however short of time the caller was
+			}
 			return fmt.Errorf("waiting for the module to be initialised again: %w", err)
 		}
 	}
@@ -61,7 +67,7 @@ func (g *gate) leave() {
 // ctx ends first; the gate is open again then. One at a time may call it.
 func (g *gate) shut(ctx context.Context) bool {
 	g.mu.Lock()
-	g.opened, g.empty = make(chan struct{}), make(chan struct{}, 1)
+	g.opened, g.empty, g.since = make(chan struct{}), make(chan struct{}, 1), time.Now()
 	if g.inside == 0 {
 		g.empty <- struct{}{}
 	}

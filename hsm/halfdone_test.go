@@ -60,9 +60,6 @@ func TestAKeyThatIsMadeThoughTheCallErredIsTold(t *testing.T) {
 		if _, err := hsm.DeleteKey(t.Context(), config); row.left && err != nil {
 			t.Errorf("%s: it cannot be deleted: %v", row.name, err)
 		}
-		if err := row.make(config); err != nil {
-			t.Errorf("%s: the step cannot be repeated: %v", row.name, err)
-		}
 	}
 }
 
