@@ -172,7 +172,7 @@ func TestAConnectionMadeWhileItIsRevokedIsCut(t *testing.T) {
 	r.amend(func(c *Credentials) { c.Revoked = serials(t, own) })
 	near, far := net.Pipe()
 	defer far.Close()
-	must(t, r.server.open.add(&connection{Conn: near, raw: near, state: state, counted: erp}, 1, 1))
+	must(t, r.server.open.add(&connection{Conn: near, raw: near, state: state, counted: erp}, 10, 10))
 	r.server.open.judge(r.server.stillWelcome)
 	if _, err := near.Write([]byte{1}); err == nil {
 		t.Error("the connection is open, want it cut")
