@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -15,21 +16,32 @@ import (
 
 func checkCommand() command.Command {
 	return command.Command{
-		Name: "check", Args: "--config FILE [--login]", Purpose: "Report every fault of a configuration at once.",
+		Name: "check", Args: "--config FILE [--login | --ready [--as FILE] [--service NAME]]", Purpose: "Report every fault of a configuration at once.",
 		About: `Reads the configuration and all files it names: the policy, the certificates, and
 what the token's module is configured by, and the audit log. Every fault is told with its line. A warning
 is no fault: something stands in the policy that denies more than it seems to, such as
 a representation that has ended. With --login it also logs in to the token
 and proves that the key there belongs to the signing certificate. A wrong PIN counts
-against the token's tries, so do not repeat it.`,
+against the token's tries, so do not repeat it.
+
+With --ready it asks the running service instead, over gRPC as its callers do, whether
+it can sign, and answers within a second: for probes. It asks as the client whose
+client.yaml, as roamsignd client add makes it, the configuration names with probe, or
+--as does; the policy need not name that client. It reads no PIN and touches no token.
+Exit codes: 0 it serves; 1 it does not, or does not answer; 2 wrong usage.`,
 		Example: `roamsignd check --config /etc/roamsign/roamsignd.yaml
-roamsignd check --config /etc/roamsign/roamsignd.yaml --login`,
+roamsignd check --config /etc/roamsign/roamsignd.yaml --login
+roamsignd check --config /etc/roamsign/roamsignd.yaml --ready`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			path := configFlag(flags)
 			login := flags.Bool("login", false, "log in to the token, too, and prove its key")
+			ready := readyFlags(flags)
 			return func(ctx context.Context, streams command.Streams, args []string) error {
-				if err := onlyConfig(*path, args); err != nil {
+				if err := cmp.Or(onlyConfig(*path, args), ready.check(*login)); err != nil {
 					return err
+				}
+				if ready.asked {
+					return ready.ask(ctx, *path, streams.Out)
 				}
 				s, err := load(*path)
 				if s != nil {

@@ -39,6 +39,9 @@ type config struct {
 	// Clients is the folder of the small authority of "roamsignd client". The
 	// service does not look at it. May be left out.
 	Clients string `yaml:"clients"`
+	// Probe is the client.yaml, as "roamsignd client add" makes it, of the client that
+	// "check --ready" asks as. The service does not look at it. May be left out.
+	Probe string `yaml:"probe"`
 }
 
 // all returns the tokens that the file names, however it does.
@@ -203,7 +206,7 @@ func faultsOf(path string, err error) (named []error) {
 // under takes relative paths from the folder of the file.
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
-	paths := []*string{&s.Policy, &s.Clients, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
+	paths := []*string{&s.Policy, &s.Clients, &s.Probe, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
 	paths = append(paths, s.Audit.paths()...)
 	for i := range s.Tokens {
 		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)
