@@ -23,8 +23,9 @@ const (
 // attempt goes elsewhere, other calls do not run into it again, and its connection
 // is given up. When it is back on the list it needs another connection, and gRPC
 // picks it once its health service has said over that one that it can sign. A
-// process that is stopped says nothing. When every server is off the list, all are
-// back on it. Safe for concurrent use.
+// process that is stopped says nothing. Where no other one on the list is known to
+// answer, none is left out for longer than it takes to connect anew: all are tried.
+// Safe for concurrent use.
 type servers struct {
 	resolver *manual.Resolver
 	all      []string
@@ -37,7 +38,8 @@ type servers struct {
 type standing struct {
 	out     time.Time // left out until then; zero: it is on the list
 	back    time.Time // when it came back on it
-	strikes int       // how often it was left out since it answered
+	proven  bool      // it has answered since then
+	strikes int       // how often it failed since it answered
 }
 
 // scheme is the name under which the connection knows its list of addresses.
@@ -95,14 +97,14 @@ func (s *servers) shun(server string, now time.Time) {
 	}
 }
 
-// leaveOut takes a server off the list. Where that was the last one, all are put
-// back, each to be connected anew. The caller holds mu.
+// leaveOut takes a server off the list; all are put on it, to be connected anew,
+// where no other one is known to answer. The caller holds mu.
 func (s *servers) leaveOut(g *standing, now time.Time, hold time.Duration) {
 	if len(s.all) == 1 {
 		return
 	}
-	g.out = now.Add(hold)
-	if s.listed() == 0 {
+	g.out, g.proven = now.Add(hold), false
+	if !s.sure() {
 		s.putBack(now, func(each *standing) bool { return each != g })
 		s.resolver.UpdateState(s.state())
 		s.putBack(now, (*standing).isOut)
@@ -110,14 +112,14 @@ func (s *servers) leaveOut(g *standing, now time.Time, hold time.Duration) {
 	s.resolver.UpdateState(s.state())
 }
 
-// listed is how many servers are on the list. The caller holds mu.
-func (s *servers) listed() (n int) {
+// sure tells whether a server on the list is known to answer. The caller holds mu.
+func (s *servers) sure() bool {
 	for _, g := range s.standing {
-		if !g.isOut() {
-			n++
+		if !g.isOut() && g.proven {
+			return true
 		}
 	}
-	return n
+	return false
 }
 
 // putBack puts those that are due back on the list, and tells whether there were
@@ -145,7 +147,7 @@ func (s *servers) answered(server string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if g := s.standing[server]; g != nil {
-		g.strikes = 0
+		g.strikes, g.proven = 0, true
 	}
 }
 

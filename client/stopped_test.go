@@ -181,6 +181,7 @@ func TestAllServersStoppedAndBackAreAskedAgain(t *testing.T) {
 func TestAServerThatKeepsFailingIsLeftOutForLonger(t *testing.T) {
 	now := time.Now()
 	s := newServers([]string{"a:1", "b:1"})
+	s.answered("b:1")
 	listed := func(at time.Time) int {
 		s.readmit(at)
 		return len(s.state().Endpoints)
@@ -212,6 +213,12 @@ func TestAServerThatKeepsFailingIsLeftOutForLonger(t *testing.T) {
 	if got := len(s.state().Endpoints); got != 2 {
 		t.Errorf("got %d servers on the list when all have failed, want 2", got)
 	}
+	began := now.Add(2 * leastOut)
+	s.failed("b:1", began, began)
+	if got := len(s.state().Endpoints); got != 2 {
+		t.Errorf("got %d servers on the list when one has failed and the other has not answered yet, want 2", got)
+	}
+	s.answered("a:1")
 	s.shun("b:1", now)
 	if got := listed(now.Add(mostOut - 1)); got != 1 {
 		t.Error("one that is shunned is on the list before the longest time is over")
