@@ -18,7 +18,7 @@ chmod 755 "$tree"
 umask 022
 
 install -D -m 755 -t "$tree/usr/bin" bin/roamsign bin/roamsignd
-install -D -m 644 -t "$tree/usr/lib/systemd/system" deploy/roamsignd.service
+install -D -m 644 -t "$tree/usr/lib/systemd/system" deploy/roamsignd.service deploy/roamsignd.socket
 install -D -m 644 -t "$tree/etc/roamsign" deploy/roamsign.yaml
 install -D -m 644 -t "$tree/usr/share/doc/roamsign" README.md docs/*.md
 install -D -m 644 -t "$tree/usr/share/doc/roamsign/examples" deploy/alerts.yaml deploy/grafana.json

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -130,9 +131,22 @@ func launch(t *testing.T, dir string, args ...string) *daemon {
 // environment.
 func begin(t *testing.T, dir string, environment []string, args ...string) *daemon {
 	t.Helper()
+	return beginUnder(t, dir, nil, environment, args...)
+}
+
+// beginUnder is begin, by a program that becomes it, or that stands beside it.
+func beginUnder(t *testing.T, dir string, under, environment []string, args ...string) *daemon {
+	t.Helper()
 	check(t, programs())
-	command := exec.Command(filepath.Join(scratch, "roamsignd"), args...)
+	line := append(append(slices.Clone(under), filepath.Join(scratch, "roamsignd")), args...)
+	command := exec.Command(line[0], line[1:]...)
 	command.Env = append(command.Environ(), environment...)
+	return watch(t, dir, command)
+}
+
+// watch starts a command that becomes a roamsignd, likewise.
+func watch(t *testing.T, dir string, command *exec.Cmd) *daemon {
+	t.Helper()
 	d := &daemon{dir: dir, out: &output{}, errs: &output{}, ended: make(chan struct{})}
 	command.Stdout, command.Stderr = d.out, d.errs
 	check(t, command.Start())

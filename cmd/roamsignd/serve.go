@@ -41,6 +41,9 @@ The policy, the server's certificate and key, the client authorities and the
 revocations are read again when they change, and on SIGHUP. A file with a fault is
 not taken over: what was before stays in force, and the log says so.
 
+Where systemd listens for it (roamsignd.socket) it serves on that socket, not on
+the configuration's listen: a restart then refuses no connection.
+
 Exit codes: 0 stopped as told; 1 it could not start or go on; 2 wrong usage; 77 the
 token refused the PIN or would lock: do not start it again before that is mended.`,
 		Example: "roamsignd serve --config /etc/roamsign/roamsignd.yaml",
@@ -54,11 +57,11 @@ token refused the PIN or would lock: do not start it again before that is mended
 				if err != nil {
 					return err
 				}
-				listener, err := listen(s.Signer.Listen)
+				socket, err := listener(os.Getenv, s.Signer.Listen)
 				if err != nil {
 					return err
 				}
-				return s.serve(ctx, listener, streams.Err, nil)
+				return s.serve(ctx, socket, streams.Err, nil)
 			}
 		},
 	}
