@@ -39,6 +39,7 @@ type Report struct {
 	Format      Format
 	Facts       Facts
 	Digest      [32]byte // DocDigest as recomputed; zero if the document is malformed
+	PropsDigest [32]byte // likewise; zero if there are no signed properties
 	SigningTime time.Time
 	Certificate *x509.Certificate
 	Findings    []Finding
@@ -217,6 +218,7 @@ func (v *verification) signedProperties() {
 	case p.props == nil:
 		v.fail("DS320", "there are no signed properties, or more than one, to take the digest of")
 	default:
+		v.PropsDigest = sha256.Sum256(p.props)
 		if got := digestText(p.props); got != p.propsDigest {
 			v.fail("DS320", "the digest of the signed properties is %s; the document says %q: %s", got, p.propsDigest,
 				cmp.Or(v.propsSlip(), "they were changed after it was taken, or it was taken over another form of them"))

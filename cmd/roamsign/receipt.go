@@ -100,8 +100,9 @@ func receiptVerifyCommand() command.Command {
 Verifies, offline, that the receipt's entry is in the log whose verifier key
 --log-key holds: by itself that proves that signing was authorised and recorded, at
 this time, for this taxpayer, by this caller. With --document it verifies the
-signed document as well: that its digest and its certificate are the entry's, and
-that it is valid (as roamsign verify has it); together they prove the signature.
+signed document as well: that its digest, its certificate and, where the entry has
+them, its signed properties are the entry's, and that it is valid (as roamsign verify
+has it); together they prove the signature.
 What is printed can be handed on as it is.
 
 Exit status: 0 if all that was asked for is proven, 1 if not, 2 if the usage is
@@ -215,6 +216,9 @@ func (p *proof) hold(judged verdict, content []byte, options xades.VerifyOptions
 	report := xades.Verify(content, options)
 	if report.Digest != e.Document {
 		p.Problems = append(p.Problems, fmt.Sprintf("%s is another document than the entry's: its digest is %s", judged.File, base64.StdEncoding.EncodeToString(report.Digest[:])))
+	}
+	if told := e.SignedProperties; told != (audit.Digest{}) && report.PropsDigest != told {
+		p.Problems = append(p.Problems, fmt.Sprintf("%s has other signed properties than the entry's: their digest is %s", judged.File, base64.StdEncoding.EncodeToString(report.PropsDigest[:])))
 	}
 	if c := report.Certificate; c != nil && sha256.Sum256(c.Raw) != e.Certificate {
 		fingerprint := sha256.Sum256(c.Raw)
