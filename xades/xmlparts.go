@@ -173,15 +173,50 @@ func children(e *etree.Element, uri, tag string) (found []*etree.Element) {
 }
 
 // descendants gives all elements of a namespace and name below e, in the
-// document's order.
+// document's order. What is in scope goes down with the walk: to ask each element
+// for its namespace takes a walk up, through all that is declared there.
 func descendants(e *etree.Element, uri, tag string) (found []*etree.Element) {
-	for _, c := range e.ChildElements() {
-		if c.Tag == tag && c.NamespaceURI() == uri {
-			found = append(found, c)
+	var walk func(e *etree.Element, scope []etree.Attr)
+	walk = func(e *etree.Element, scope []etree.Attr) {
+		for _, token := range e.Child {
+			c, ok := token.(*etree.Element)
+			if !ok {
+				continue
+			}
+			own := appendDeclarations(scope, c)
+			if c.Tag == tag && namespaceIn(own, c.Space) == uri {
+				found = append(found, c)
+			}
+			walk(c, own)
 		}
-		found = append(found, descendants(c, uri, tag)...)
 	}
+	var scope []etree.Attr
+	for at := e; at != nil; at = at.Parent() {
+		scope = append(appendDeclarations(nil, at), scope...)
+	}
+	walk(e, scope)
 	return found
+}
+
+// appendDeclarations appends the namespaces that an element declares.
+func appendDeclarations(scope []etree.Attr, e *etree.Element) []etree.Attr {
+	for i := range e.Attr {
+		if a := &e.Attr[i]; a.Space == "xmlns" || a.Space == "" && a.Key == "xmlns" {
+			scope = append(scope, *a)
+		}
+	}
+	return scope
+}
+
+// namespaceIn gives the namespace of a prefix, the innermost declaration of which
+// is the last; the default namespace's is the one without a prefix.
+func namespaceIn(scope []etree.Attr, prefix string) string {
+	for i := len(scope) - 1; i >= 0; i-- {
+		if a := &scope[i]; a.Space == "xmlns" && a.Key == prefix || a.Space == "" && prefix == "" {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 // textOf gives all text in an element, without the blanks around it.
