@@ -143,7 +143,7 @@ func TestARefusalIsReadInEachShape(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := refusal("asking", answer, []byte(row.body))
+			got := refusal("asking", &http.Response{StatusCode: answer.Code, Header: answer.Header()}, []byte(row.body))
 			if got.Code != row.code || !strings.Contains(got.Error(), row.words) || !strings.Contains(got.Error(), "corr-9") {
 				t.Errorf("got %q with code %q, want %q with %q", got, got.Code, row.words, row.code)
 			}
@@ -164,7 +164,7 @@ func TestA429IsObeyedByAll(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &stage{before: onlyFor("recent", 1, func() (*http.Response, error) { return respond(429, "", row.headers...) })}
+				s := &stage{before: onlyFor("recent", 1, func() (*httptest.ResponseRecorder, error) { return respond(429, "", row.headers...) })}
 				c := at(t, s, lasting(t))
 				var asking sync.WaitGroup
 				began := time.Now()
@@ -192,7 +192,7 @@ func TestA429IsObeyedByAll(t *testing.T) {
 
 func TestALowerLimitThatIsToldIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{before: onlyFor("submit", 1, func() (*http.Response, error) {
+		s := &stage{before: onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) {
 			return respond(429, "", "Retry-After", "1", "X-Rate-Limit-Limit", "20", "X-Rate-Limit-Remaining", "0")
 		})}
 		c := at(t, s, lasting(t))
@@ -207,7 +207,7 @@ func TestALowerLimitThatIsToldIsKept(t *testing.T) {
 
 func TestALimitOutOfAllReasonIsAnError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{before: onlyFor("recent", 1, func() (*http.Response, error) { return respond(429, "", "Retry-After", "86400") })}
+		s := &stage{before: onlyFor("recent", 1, func() (*httptest.ResponseRecorder, error) { return respond(429, "", "Retry-After", "86400") })}
 		_, err := at(t, s, lasting(t)).Recent(t.Context(), seller, time.Now(), time.Now())
 		if failed, ours := errors.AsType[*Error](err); !ours || failed.RetryAfter != 24*time.Hour {
 			t.Errorf("got %v, want when to come again", err)

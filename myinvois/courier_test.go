@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -95,15 +96,15 @@ func once(t *testing.T, s *stage, n int) {
 // it and after.
 var requestFaults = []struct {
 	name   string
-	strike func() (*http.Response, error)
+	strike func() (*httptest.ResponseRecorder, error)
 }{
 	{"a broken line", cut},
-	{"a gateway's error", func() (*http.Response, error) { return respond(502, "<html>Bad Gateway</html>") }},
-	{"an error of its own", func() (*http.Response, error) {
+	{"a gateway's error", func() (*httptest.ResponseRecorder, error) { return respond(502, "<html>Bad Gateway</html>") }},
+	{"an error of its own", func() (*httptest.ResponseRecorder, error) {
 		return respond(500, `{"error":{"code":"InternalServerError"}}`)
 	}},
-	{"not available, come again", func() (*http.Response, error) { return respond(503, "", "Retry-After", "3") }},
-	{"a time-out", func() (*http.Response, error) { return respond(408, "") }},
+	{"not available, come again", func() (*httptest.ResponseRecorder, error) { return respond(503, "", "Retry-After", "3") }},
+	{"a time-out", func() (*httptest.ResponseRecorder, error) { return respond(408, "") }},
 }
 
 func TestEachDocumentIsAcceptedOnceWhateverGoesWrong(t *testing.T) {
@@ -121,7 +122,7 @@ func TestEachDocumentIsAcceptedOnceWhateverGoesWrong(t *testing.T) {
 							}
 							if kind == "recent" { // which is asked when an answer was lost
 								lost, others := onlyFor("submit", 1, cut), s.after
-								s.after = func(r *http.Request, n int) (*http.Response, error) {
+								s.after = func(r *http.Request, n int) (*httptest.ResponseRecorder, error) {
 									if got, err := lost(r, n); err != nil || others == nil {
 										return got, err
 									}
@@ -152,7 +153,7 @@ func TestWhatWasTakenIsNeverSentAgain(t *testing.T) {
 	}{{"an empty answer", ""}, {"half an answer", `{"submissionUid":"UI`}, {"an answer of another kind", `[]`}} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &stage{after: onlyFor("submit", 1, func() (*http.Response, error) { return respond(202, row.body) })}
+				s := &stage{after: onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) { return respond(202, row.body) })}
 				j := opened(t, filepath.Join(t.TempDir(), "journal"))
 				got := deliver(t.Context(), at(t, s, lasting(t)), j, numbered(t, j, 1))
 				if got.outcomes["INV-0"] != Valid || s.count("submit") != 1 {
@@ -166,7 +167,7 @@ func TestWhatWasTakenIsNeverSentAgain(t *testing.T) {
 func TestWhatWasTakenAndIsNotListedIsLeftForLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
-		s.before = onlyFor("submit", 1, func() (*http.Response, error) { return respond(202, "") }) // taken, and lost
+		s.before = onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) { return respond(202, "") }) // taken, and lost
 		j := opened(t, filepath.Join(t.TempDir(), "journal"))
 		ids := numbered(t, j, 1)
 		for range 2 {
@@ -189,7 +190,7 @@ func TestAnInterruptionAtAnyPointCostsNothing(t *testing.T) {
 					s := &stage{}
 					ctx, cancel := context.WithCancel(t.Context())
 					requests := 0
-					s.after = func(*http.Request, int) (*http.Response, error) {
+					s.after = func(*http.Request, int) (*httptest.ResponseRecorder, error) {
 						s.mu.Lock()
 						defer s.mu.Unlock()
 						if requests++; requests == stop {
@@ -273,7 +274,9 @@ func TestARefusalOfAllLeavesThemUnsent(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &stage{before: onlyFor("submit", 2, func() (*http.Response, error) { return respond(row.status, row.body, CorrelationID, "corr-7") })}
+				s := &stage{before: onlyFor("submit", 2, func() (*httptest.ResponseRecorder, error) {
+					return respond(row.status, row.body, CorrelationID, "corr-7")
+				})}
 				j := opened(t, filepath.Join(t.TempDir(), "journal"))
 				ids := numbered(t, j, 1)
 				got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
@@ -295,7 +298,7 @@ func TestARefusalOfAllLeavesThemUnsent(t *testing.T) {
 func TestARefusalOfASecondSendingTellsNothingOfTheFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{after: onlyFor("submit", 1, cut)} // taken, and lost
-		s.before = func(r *http.Request, n int) (*http.Response, error) {
+		s.before = func(r *http.Request, n int) (*httptest.ResponseRecorder, error) {
 			if kindOf(r) == "submit" && n == 2 {
 				return respond(403, `{"error":{"code":"IncorrectSubmitter"}}`)
 			}
@@ -396,7 +399,7 @@ func TestWhatALostAnswerRejectedIsTold(t *testing.T) {
 
 func TestADuplicateThatIsNoneIsSentWhenItsTimeIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{before: onlyFor("submit", 1, func() (*http.Response, error) {
+		s := &stage{before: onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) {
 			return respond(422, `{"error":{"code":"DuplicateSubmission"}}`, "Retry-After", "90")
 		})}
 		j := opened(t, filepath.Join(t.TempDir(), "journal"))
@@ -416,7 +419,7 @@ func TestATokenThatEndedCostsNoDocument(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
 		ended := 0
-		s.before = func(r *http.Request, n int) (*http.Response, error) {
+		s.before = func(r *http.Request, n int) (*httptest.ResponseRecorder, error) {
 			if kindOf(r) == "login" || n > 2 {
 				return nil, nil
 			}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,8 +14,8 @@ import (
 )
 
 // answering is a platform whose answers to all but logins are a test's.
-func answering(answer func(r *http.Request, body string) (*http.Response, error)) *stage {
-	return &stage{before: func(r *http.Request, _ int) (*http.Response, error) {
+func answering(answer func(r *http.Request, body string) (*httptest.ResponseRecorder, error)) *stage {
+	return &stage{before: func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
 		if kindOf(r) == "login" {
 			return nil, nil
 		}
@@ -37,7 +38,7 @@ func answering(answer func(r *http.Request, body string) (*http.Response, error)
 func TestAllPagesOfASubmissionAreRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const many = 250
-		s := answering(func(r *http.Request, _ string) (*http.Response, error) {
+		s := answering(func(r *http.Request, _ string) (*httptest.ResponseRecorder, error) {
 			page := 0
 			_, _ = fmt.Sscan(r.URL.Query().Get("pageNo"), &page)
 			said := SubmissionStatus{SubmissionUID: "U 1", Count: many, Overall: "Valid"}
@@ -111,7 +112,7 @@ func TestBothSpellingsOfFieldsAreRead(t *testing.T) {
 }
 
 func TestARawDocumentIsFetchedWhole(t *testing.T) {
-	s := answering(func(r *http.Request, _ string) (*http.Response, error) {
+	s := answering(func(r *http.Request, _ string) (*httptest.ResponseRecorder, error) {
 		if r.Method != http.MethodGet || r.URL.Path != "/api/v1.0/documents/D1/raw" || !strings.HasPrefix(r.Header.Get("Authorization"), "Bearer "+seller) {
 			t.Errorf("got %s %s", r.Method, r.URL)
 		}
@@ -142,7 +143,7 @@ func TestACancellationIsDoneOnce(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				puts := 0
-				s := answering(func(r *http.Request, body string) (*http.Response, error) {
+				s := answering(func(r *http.Request, body string) (*httptest.ResponseRecorder, error) {
 					if r.Method == http.MethodGet {
 						return respond(200, fmt.Sprintf(`{"uuid":"D1","status":%q}`, row.state))
 					}
@@ -175,7 +176,7 @@ func TestACancellationIsDoneOnce(t *testing.T) {
 }
 
 func TestARejectionIsAskedFor(t *testing.T) {
-	s := answering(func(_ *http.Request, body string) (*http.Response, error) {
+	s := answering(func(_ *http.Request, body string) (*httptest.ResponseRecorder, error) {
 		if body != `{"status":"rejected","reason":"never ordered"}` {
 			t.Errorf("got %s", body)
 		}
@@ -198,7 +199,7 @@ func TestARejectionIsAskedFor(t *testing.T) {
 func TestATINIsAskedForOnceADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
-		s := answering(func(r *http.Request, _ string) (*http.Response, error) {
+		s := answering(func(r *http.Request, _ string) (*httptest.ResponseRecorder, error) {
 			asked++
 			if r.URL.Query().Get("idType") != "BRN" {
 				t.Errorf("got %s", r.URL)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -169,12 +170,12 @@ func TestEachRefusalOfALoginSaysWhatToDo(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &stage{before: func(*http.Request, int) (*http.Response, error) {
+				s := &stage{before: func(*http.Request, int) (*httptest.ResponseRecorder, error) {
 					return respond(row.status, row.body, "Location", "https://elsewhere.test/", CorrelationID, "corr-1")
 				}}
 				_, err := at(t, s, lasting(t)).Login(t.Context(), seller)
 				failed, ours := errors.AsType[*Error](err)
-				if !ours || failed.Status != row.status || failed.CorrelationID != "corr-1" || !errors.Is(err, Code(row.code)) && row.code != "" {
+				if !ours || failed.Status != row.status || failed.CorrelationID != "corr-1" || !errors.Is(err, row.code) && row.code != "" {
 					t.Fatalf("got %#v, want an Error of code %q", err, row.code)
 				}
 				for _, want := range append(row.want, "logging in on behalf of "+seller, "corr-1") {
@@ -195,7 +196,7 @@ func TestEachRefusalOfALoginSaysWhatToDo(t *testing.T) {
 
 func TestARefusedLoginIsNotTriedAgainAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &stage{before: onlyFor("login", 1, func() (*http.Response, error) { return respond(400, `{"error":"invalid_grant"}`) })}
+		s := &stage{before: onlyFor("login", 1, func() (*httptest.ResponseRecorder, error) { return respond(400, `{"error":"invalid_grant"}`) })}
 		c := at(t, s, lasting(t))
 		for range 20 {
 			if _, err := c.Login(t.Context(), seller); err == nil {
@@ -214,10 +215,10 @@ func TestARefusedLoginIsNotTriedAgainAtOnce(t *testing.T) {
 }
 
 func TestALoginThatFailsInPassingIsRepeated(t *testing.T) {
-	for name, strike := range map[string]func() (*http.Response, error){
+	for name, strike := range map[string]func() (*httptest.ResponseRecorder, error){
 		"a broken line":  cut,
-		"an error of it": func() (*http.Response, error) { return respond(503, "") },
-		"too many":       func() (*http.Response, error) { return respond(429, "", "Retry-After", "20") },
+		"an error of it": func() (*httptest.ResponseRecorder, error) { return respond(503, "") },
+		"too many":       func() (*httptest.ResponseRecorder, error) { return respond(429, "", "Retry-After", "20") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -253,7 +254,7 @@ func TestSecretsReplaceEachOther(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var tried []string
 				s := &stage{}
-				s.before = func(r *http.Request, _ int) (*http.Response, error) {
+				s.before = func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
 					body, err := r.GetBody()
 					if err != nil {
 						return nil, err

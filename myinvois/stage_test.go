@@ -30,7 +30,7 @@ type stage struct {
 	// before runs before a request is worked, after when it is, with how many
 	// there were of its path: an answer takes the place of the right one, an error
 	// is a broken line.
-	before, after func(r *http.Request, n int) (*http.Response, error)
+	before, after func(r *http.Request, n int) (*httptest.ResponseRecorder, error)
 	// validate tells a document's status, and what is wrong with it.
 	validate func(d SubmittedDocument) (string, *StepProblem)
 	// refuse tells why a document is not taken at the door.
@@ -100,8 +100,10 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if s.before != nil {
-		if got, err := s.before(r, n); got != nil || err != nil {
-			return got, err
+		if got, err := s.before(r, n); err != nil {
+			return nil, err
+		} else if got != nil {
+			return got.Result(), nil
 		}
 	}
 	w := httptest.NewRecorder()
@@ -110,8 +112,10 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	s.work(w, r, kind, body)
 	s.mu.Unlock()
 	if s.after != nil {
-		if got, err := s.after(r, n); got != nil || err != nil {
-			return got, err
+		if got, err := s.after(r, n); err != nil {
+			return nil, err
+		} else if got != nil {
+			return got.Result(), nil
 		}
 	}
 	return w.Result(), nil
@@ -162,7 +166,8 @@ func (s *stage) work(w *httptest.ResponseRecorder, r *http.Request, kind string,
 func (s *stage) logIn(w *httptest.ResponseRecorder, r *http.Request, body []byte) {
 	form := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 	form.Header.Set("Content-Type", r.Header.Get("Content-Type"))
-	taxpayer := strings.Join(r.Header[OnBehalfOf], "")
+	name := OnBehalfOf // as it is spelled, which is not how Go does
+	taxpayer := strings.Join(r.Header[name], "")
 	s.logins = append(s.logins, login{time.Now(), form.FormValue("client_id"), form.FormValue("client_secret"), taxpayer})
 	life := s.life
 	if life == 0 {
@@ -265,21 +270,21 @@ func write(w *httptest.ResponseRecorder, status int, body any) {
 }
 
 // respond makes an answer of a status, headers and a body.
-func respond(status int, body string, headers ...string) (*http.Response, error) {
+func respond(status int, body string, headers ...string) (*httptest.ResponseRecorder, error) {
 	w := httptest.NewRecorder()
 	for i := 0; i+1 < len(headers); i += 2 {
 		w.Header().Set(headers[i], headers[i+1])
 	}
 	w.WriteHeader(status)
 	_, _ = w.WriteString(body)
-	return w.Result(), nil
+	return w, nil
 }
 
 var errCut = errors.New("connection reset by peer")
 
 // onlyFor strikes the first times requests of a kind.
-func onlyFor(kind string, times int, strike func() (*http.Response, error)) func(*http.Request, int) (*http.Response, error) {
-	return func(r *http.Request, n int) (*http.Response, error) {
+func onlyFor(kind string, times int, strike func() (*httptest.ResponseRecorder, error)) func(*http.Request, int) (*httptest.ResponseRecorder, error) {
+	return func(r *http.Request, n int) (*httptest.ResponseRecorder, error) {
 		if kindOf(r) != kind || n > times {
 			return nil, nil
 		}
@@ -287,7 +292,7 @@ func onlyFor(kind string, times int, strike func() (*http.Response, error)) func
 	}
 }
 
-func cut() (*http.Response, error) { return nil, errCut }
+func cut() (*httptest.ResponseRecorder, error) { return nil, errCut }
 
 // lasting are secrets that end in years.
 func lasting(t *testing.T, entries ...clientEntry) *Credentials {

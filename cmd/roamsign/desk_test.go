@@ -31,11 +31,12 @@ type desk struct {
 const deskRules = `
 taxpayers:
   - tin: C20880050010
+    rights: [submit, cancel]
   - tin: C31450097020
 callers:
   - name: erp.test
     taxpayers: all
-    methods: [SignDigest, SignDigests, SignDocument, GetCertificate, GetReceipt, ListSignatures, FindSignature]
+    methods: [ListTaxpayers, SignDigest, SignDigests, SignDocument, GetCertificate, GetReceipt, ListSignatures, FindSignature]
   - name: shop.test
     taxpayers: [C31450097020]
     methods: [SignDigest, GetCertificate, GetReceipt, ListSignatures, FindSignature]

@@ -19,11 +19,13 @@ func TestMain(m *testing.M) {
 // TestScripts runs the program as a terminal would. Each script finds in its
 // folder the invoices of package client's tests, the configuration of a client
 // of a running signer (client.yaml), one of a client that nobody knows
-// (stranger.yaml), one of a signer that does not run (dead.yaml), and the root of
-// the signing certificates (roots.pem). In those files, exits N stands for exec,
+// (stranger.yaml), one of a signer that does not run (dead.yaml), the root of
+// the signing certificates (roots.pem), and the configuration of a sandbox's
+// clients (platform.yaml). In those files, exits N stands for exec,
 // and checks the exit code.
 func TestScripts(t *testing.T) {
 	desk := openDesk(t)
+	desk.openPlatform(t)
 	invoices, err := filepath.Glob(filepath.Join("..", "..", "client", "testdata", "*"))
 	if err != nil || len(invoices) == 0 {
 		t.Fatalf("finding the invoices: got %d, %v", len(invoices), err)
@@ -47,7 +49,7 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits, "issued": reissued},
 	})
 }
 
