@@ -17,9 +17,10 @@ const protection = 9 * time.Minute
 
 // Bounds of looking for a submission whose answer was lost.
 const (
-	skew      = 5 * time.Minute // that the platform's clock may differ
-	lookPause = 5 * time.Second // between two looks; there may be 12 a minute
-	looks     = 6               // until a document that was taken, and is not listed, is left for a later run
+	skew      = 5 * time.Minute             // that the platform's clock may differ
+	lookPause = 5 * time.Second             // between two looks; there may be 12 a minute
+	listing   = 31*24*time.Hour - time.Hour // how far back the platform lists
+	looks     = 6                           // until a document that was taken, and is not listed, is left for a later run
 )
 
 // atOnce is how many submissions are under way at once.

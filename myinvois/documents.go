@@ -103,13 +103,13 @@ func (c *Client) Raw(ctx context.Context, taxpayer, uuid string) (*RawDocument, 
 	return &said, c.ask(ctx, taxpayer, r, &said)
 }
 
-// Recent lists the documents that were submitted for a taxpayer in a span of time
-// of the last 31 days.
+// Recent lists the documents that were submitted in a span of time of the last 31
+// days, in whichever direction: whether a self-billed one counts as sent, the
+// platform's pages do not say.
 func (c *Client) Recent(ctx context.Context, taxpayer string, from, to time.Time) ([]DocumentSummary, error) {
 	var all []DocumentSummary
 	for page := 1; page <= maxPages; page++ {
 		query := paged(page)
-		query.Set("InvoiceDirection", "Sent")
 		query.Set("submissionDateFrom", from.UTC().Format(time.RFC3339))
 		query.Set("submissionDateTo", to.UTC().Format(time.RFC3339))
 		r := request{doing: "asking for recent documents" + behalf(taxpayer), at: recent, url: c.api + PathRecent + "?" + query.Encode()}

@@ -86,7 +86,11 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 	for _, e := range entries {
 		ours[e.Number] = true
 	}
-	listed, err := r.Client.Recent(ctx, r.batch.Taxpayer, since.Add(-skew), time.Now().Add(skew))
+	from, now := since.Add(-skew), time.Now()
+	if oldest := now.Add(-listing); from.Before(oldest) {
+		from = oldest
+	}
+	listed, err := r.Client.Recent(ctx, r.batch.Taxpayer, from, now.Add(skew))
 	if err != nil {
 		return "", err
 	}
@@ -103,7 +107,7 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 			all[d.SubmissionUID] = s
 		}
 		s.documents++
-		s.foreign = s.foreign || !ours[d.Number] || d.Received.Before(since.Add(-skew))
+		s.foreign = s.foreign || !ours[d.Number] || d.Received.Before(from)
 	}
 	var best *submission
 	for id, s := range all {

@@ -56,7 +56,12 @@ func (s *showing) run(ctx context.Context, streams command.Streams, names []stri
 	if s.refresh {
 		return withCounter(ctx, streams, *s.config, s.platform, func(c *counter) error {
 			courier := &myinvois.Courier{Client: c.platform, Journal: c.journal}
-			return s.show(c.journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) { return courier.Refresh(ctx, e) })
+			return s.show(c.journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) {
+				if _, err := c.of(e.Taxpayer, ""); err != nil {
+					return e, err
+				}
+				return courier.Refresh(ctx, e)
+			})
 		})
 	}
 	cfg, err := platformConfig(s.platform, *s.config)
