@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/hsm"
 	"github.com/roamsign/roamsign/internal/fault"
 	"github.com/roamsign/roamsign/policy"
@@ -40,6 +41,7 @@ type metrics struct {
 	waits      *prometheus.HistogramVec
 	requests   *prometheus.HistogramVec
 	keyTime    *prometheus.HistogramVec
+	recordTime *prometheus.HistogramVec
 
 	callers     atomic.Pointer[map[string]bool] // of the policy in force
 	signing     atomic.Pointer[named]           // the certificate last counted under
@@ -68,8 +70,9 @@ func newMetrics(s *setup) *metrics {
 		waits:      histogram("roamsign_queue_wait_seconds", "How long signatures waited for a session.", "caller"),
 		requests:   histogram("roamsign_request_seconds", "How long requests took, batches as a whole.", "method"),
 		keyTime:    histogram("roamsign_key_seconds", "How long the tokens took for a signature, or to fail.", "outcome"),
+		recordTime: histogram("roamsign_record_seconds", "How long an entry took until it was on record, or failed.", "outcome"),
 	}
-	m.registry.MustRegister(m.signatures, m.denied, m.waits, m.requests, m.keyTime,
+	m.registry.MustRegister(m.signatures, m.denied, m.waits, m.requests, m.keyTime, m.recordTime,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.tookPolicy(s.policy)
 	m.credentials.Store(&s.credentials)
@@ -172,6 +175,28 @@ func (t timed) SignDigest(ctx context.Context, digest [32]byte) ([]byte, error) 
 	}
 	to.Observe(time.Since(began).Seconds())
 	return signature, err
+}
+
+// timedRecord is a record whose time is noted.
+type timedRecord struct {
+	signer.Record
+	written, failed prometheus.Observer
+}
+
+func (m *metrics) timedRecord(record signer.Record) timedRecord {
+	return timedRecord{record, m.recordTime.WithLabelValues("ok"), m.recordTime.WithLabelValues("error")}
+}
+
+// Append is that of the record.
+func (r timedRecord) Append(ctx context.Context, entry audit.Entry) (uint64, error) {
+	began := time.Now()
+	index, err := r.Record.Append(ctx, entry)
+	to := r.written
+	if err != nil {
+		to = r.failed
+	}
+	to.Observe(time.Since(began).Seconds())
+	return index, err
 }
 
 // watched is a server of which the metrics learn what files change.

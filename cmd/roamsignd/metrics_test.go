@@ -168,6 +168,8 @@ func TestMetricsTellWhatTheServiceDid(t *testing.T) {
 		`roamsign_queue_waiting{` + own + `}`:                                                              0,
 		`roamsign_key_seconds_count{outcome="ok"}`:                                                         4,
 		`roamsign_key_seconds_count{outcome="error"}`:                                                      0,
+		`roamsign_record_seconds_count{outcome="ok"}`:                                                      4,
+		`roamsign_record_seconds_count{outcome="error"}`:                                                   0,
 		`roamsign_request_seconds_count{method="SignDigest"}`:                                              3,
 		`roamsign_request_seconds_count{method="SignDigests"}`:                                             1,
 		`roamsign_request_seconds_count{method="GetCertificate"}`:                                          1,

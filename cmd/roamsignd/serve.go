@@ -124,7 +124,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	questions := &finder{dir: s.Audit.index(), log: record, lines: log}
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
-		Key: meter.timed(tokens), Sessions: tokens.Sessions(), Record: record,
+		Key: meter.timed(tokens), Sessions: tokens.Sessions(), Record: meter.timedRecord(record),
 		Receipts: record, Index: questions,
 		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter,
 	})
