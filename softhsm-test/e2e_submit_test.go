@@ -162,7 +162,7 @@ func submits(t *testing.T, d *daemon, config string, files []string, while time.
 	return result{command.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-func TestEachOf250DocumentsIsAcceptedOnceThroughFaultsAndKills(t *testing.T) {
+func TestDrillEachOf250DocumentsIsAcceptedOnceThroughFaultsAndKills(t *testing.T) {
 	const many = 250
 	kills := 8
 	if full() {
