@@ -105,7 +105,7 @@ func New(config Config) (*Platform, error) {
 	return p, nil
 }
 
-// now is the platform's time: whole seconds are what its replies can tell.
+// now is the platform's time.
 func (p *Platform) now() time.Time { return p.config.Now().UTC() }
 
 // route puts each endpoint under its paths. LHDN's own examples write the
