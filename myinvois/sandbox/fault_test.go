@@ -47,6 +47,7 @@ func send(t *testing.T, server *httptest.Server, token, method, path, body strin
 // shown, the document is accepted exactly where the fault is applied.
 func TestEachFaultStrikes(t *testing.T) {
 	const cut = -1
+	body := payload64(draft{}.paper(t, "XML"))
 	for _, row := range []struct {
 		name     string
 		fault    Fault
@@ -83,7 +84,7 @@ func TestEachFaultStrikes(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				status, text, header, err := send(t, server, token, "POST", "/api/v1.0/documentsubmissions/", payload64(draft{}.paper(t, "XML")))
+				status, text, header, err := send(t, server, token, "POST", "/api/v1.0/documentsubmissions/", body)
 				switch {
 				case row.status == cut && err == nil:
 					t.Errorf("got %d %s, want a connection that is cut", status, text)
