@@ -38,7 +38,7 @@ func (s *Server) TLS() *tls.Config {
 // any more.
 func (s *Server) Welcomes(state *tls.ConnectionState) error {
 	now := s.credentials.Load()
-	if _, err := s.caller(state, now); err != nil {
+	if _, err := s.callerBy(state, now); err != nil {
 		return err
 	}
 	return s.verifies(*state, now)
@@ -47,11 +47,16 @@ func (s *Server) Welcomes(state *tls.ConnectionState) error {
 // Audits tells whether the client of such a connection is one of the policy's
 // auditors now.
 func (s *Server) Audits(state *tls.ConnectionState) bool {
-	caller, err := s.caller(state, s.credentials.Load())
+	caller, err := s.Caller(state)
 	return err == nil && s.policy.Load().Audits(caller)
 }
 
-func (s *Server) caller(state *tls.ConnectionState, c *Credentials) (policy.Caller, error) {
+// Caller tells whose such a connection is, by the credentials in force now.
+func (s *Server) Caller(state *tls.ConnectionState) (policy.Caller, error) {
+	return s.callerBy(state, s.credentials.Load())
+}
+
+func (s *Server) callerBy(state *tls.ConnectionState, c *Credentials) (policy.Caller, error) {
 	if state == nil {
 		return "", fault.New(fault.NotAllowed, "the connection is not TLS")
 	}

@@ -69,10 +69,11 @@ func serveAudit(listener net.Listener, source audit.Source, to *signer.Server, l
 		return func() {}
 	}
 	files := audit.Handler(source, func(r *http.Request) bool { return to.Audits(r.TLS) })
+	present := newGuests(to, log)
 	server := &http.Server{
+		ConnState: present.noted,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if err := to.Welcomes(r.TLS); err != nil {
-				log.Info("connection cut", "remote", r.RemoteAddr, "error", err.Error())
+			if to.Welcomes(r.TLS) != nil { // and it is about to be cut
 				w.Header().Set("Connection", "close")
 				http.Error(w, "this certificate may not connect any more", http.StatusUnauthorized)
 				return
@@ -84,12 +85,15 @@ func serveAudit(listener net.Listener, source audit.Source, to *signer.Server, l
 	}
 	var answering sync.WaitGroup
 	answering.Go(func() {
-		secured := tls.NewListener(netutil.LimitListener(listener, verifiersMost), to.TLS())
+		secured := tls.NewListener(netutil.LimitListener(listener, verifiersMost), present.tls())
 		if err := server.Serve(secured); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the audit log cannot be read any more", "error", err.Error())
 		}
 	})
+	watching, end := context.WithCancel(context.Background())
+	answering.Go(func() { present.watch(watching) })
 	return func() {
+		end()
 		ctx, cancel := context.WithTimeout(context.Background(), auditTimeout)
 		defer cancel()
 		if server.Shutdown(ctx) != nil {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -130,19 +133,22 @@ func TestTheLogIsServedToClientsAndItsEntriesToAuditors(t *testing.T) {
 		t.Errorf("checking the hashes: got %v, %v, want a sound log", report.Findings, err)
 	}
 
+	idle := asked(t, dir, own, prefix.Host)
 	succeeds(t, "client", "revoke", tillName, "--config", filepath.Join(dir, devConfig))
-	status := http.StatusOK
-	for status == http.StatusOK { // on the connection that is open
+	check(t, idle.SetReadDeadline(time.Now().Add(patience)))
+	if _, err := idle.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("revoked, on a connection that asks for nothing: got %v, want its end:\n%s", err, d.errs)
+	}
+	if !strings.Contains(d.errs.String(), `msg="connection cut"`) { // it ends when it is idle for long, too
+		t.Errorf("the log does not say that it was cut:\n%s", d.errs)
+	}
+	for status, err := http.StatusOK, error(nil); err == nil && status != http.StatusUnauthorized; {
 		select {
 		case <-ticks.C:
 		case <-over:
 			t.Fatalf("the revoked client still reads the log:\n%s", d.errs)
 		}
 		status, _, err = fetch(t, stranger, prefix, "checkpoint")
-		check(t, err)
-	}
-	if status != http.StatusUnauthorized {
-		t.Errorf("revoked: got %d, want %d", status, http.StatusUnauthorized)
 	}
 	if status, text, err := fetch(t, stranger, prefix, "checkpoint"); err == nil {
 		t.Errorf("revoked, on a new connection: got %d, %q, want none", status, text)
@@ -153,6 +159,58 @@ func TestTheLogIsServedToClientsAndItsEntriesToAuditors(t *testing.T) {
 	if conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", prefix.Host); err == nil {
 		_ = conn.Close()
 		t.Error("stopped, and it still takes connections")
+	}
+}
+
+// asked is a connection that has got one answer, and waits for nothing.
+func asked(t *testing.T, dir, own, address string) net.Conn {
+	t.Helper()
+	roots, err := ca.LoadPool(filepath.Join(dir, "tls-ca.pem"))
+	check(t, err)
+	pair, err := ca.LoadPair(filepath.Join(own, "client.pem"), filepath.Join(own, "client.key"))
+	check(t, err)
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, ServerName: "localhost"}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", address)
+	check(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	check(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(conn, "GET /checkpoint HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if err == nil {
+		var answer *http.Response
+		if answer, err = http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+			_, err = io.Copy(io.Discard, answer.Body)
+			_ = answer.Body.Close()
+		}
+	}
+	if err != nil {
+		_ = conn.Close()
+		t.Logf("connecting to %s: %v", address, err)
+		return nil
+	}
+	return conn
+}
+
+func TestOneCallerHasHalfOfTheLogsConnections(t *testing.T) {
+	_, dir, own, prefix := audited(t, 1)
+	var open []net.Conn
+	for range verifiersEach {
+		conn := asked(t, dir, own, prefix.Host)
+		if conn == nil {
+			t.Fatalf("%d connections are open, want %d", len(open), verifiersEach)
+		}
+		open = append(open, conn)
+	}
+	if asked(t, dir, own, prefix.Host) != nil {
+		t.Errorf("one caller has more than %d connections", verifiersEach)
+	}
+	if asked(t, dir, dir, prefix.Host) == nil {
+		t.Error("one caller's connections keep another one out")
+	}
+	check(t, open[0].Close())
+	for over := time.Now().Add(patience); asked(t, dir, own, prefix.Host) == nil; {
+		if time.Now().After(over) {
+			t.Fatal("a connection that was closed is still counted")
+		}
 	}
 }
 
