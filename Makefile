@@ -98,4 +98,4 @@ deb-test: build ## Installs that package, goes from there to a signature by the 
 # What the tests need beside Go.
 .PHONY: packages
 packages:
-	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc p11-kit p11-kit-modules libp11-kit-dev opencryptoki mariadb-server-core
+	@build/packages.sh gcc softhsm2 libxml2-utils openssl opensc p11-kit p11-kit-modules libp11-kit-dev opencryptoki mariadb-server-core strace

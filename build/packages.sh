@@ -14,6 +14,7 @@ present() {
     openssl) command -v openssl ;;
     opensc) command -v pkcs11-tool ;;
     shellcheck) command -v shellcheck ;;
+    strace) command -v strace ;;
     softhsm2) command -v softhsm2-util ;;
     opencryptoki) [ -x /usr/sbin/pkcsslotd ] ;;
     p11-kit) command -v p11-kit ;;
