@@ -30,6 +30,9 @@ type code struct {
 // in the wrapper for instance, says nothing good of its session.
 func classOf(err error) class {
 	var rv pkcs11.Error
+	if _, lack := errors.AsType[*lackError](err); lack {
+		return requestClass
+	}
 	switch {
 	case errors.Is(err, ErrPINIncorrect), errors.Is(err, ErrPINLocked), errors.Is(err, ErrNoKey),
 		errors.Is(err, ErrKeyMismatch), errors.Is(err, ErrClosed):

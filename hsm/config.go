@@ -47,6 +47,8 @@ type Config struct {
 
 	pin PIN // in place of PINFile, see [Config.WithPIN]
 
+	next *nextKey // see [Config.WithNext]; nil: none
+
 	// KeyLabel and KeyID (hexadecimal) name the private key by CKA_LABEL and
 	// CKA_ID: at least one is needed, and both must fit when both are given. No
 	// key: an error that lists what is there. Several: serving takes the one whose

@@ -143,14 +143,18 @@ func (g *Group) Over() <-chan struct{} { return g.over }
 // left while another is ready, the request goes on to the other: signing is safe
 // to repeat. Without a ready token it fails at once.
 func (g *Group) SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
+	return g.signBy(ctx, digest, firstKey)
+}
+
+func (g *Group) signBy(ctx context.Context, digest [sha256.Size]byte, by which) ([]byte, error) {
 	var tried []*Token
 	var failed error
 	for {
-		t, others := g.pick(tried)
+		t, others := g.pick(tried, by)
 		if t == nil {
-			return nil, g.gaveUp(failed)
+			return nil, g.gaveUp(by, failed)
 		}
-		signature, err := t.signIn(ctx, digest, others)
+		signature, err := t.signIn(ctx, digest, by, others)
 		switch {
 		case err == nil:
 			g.remember(digest, t)
@@ -163,22 +167,22 @@ func (g *Group) SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byt
 }
 
 // signIn is SignDigest with half of the time while there are others.
-func (t *Token) signIn(ctx context.Context, digest [sha256.Size]byte, others bool) ([]byte, error) {
+func (t *Token) signIn(ctx context.Context, digest [sha256.Size]byte, by which, others bool) ([]byte, error) {
 	if deadline, ok := ctx.Deadline(); ok && others {
 		half, cancel := context.WithTimeout(ctx, time.Until(deadline)/2)
 		defer cancel()
 		ctx = half
 	}
-	return t.SignDigest(ctx, digest)
+	return t.signBy(ctx, digest, by)
 }
 
 // pick returns the ready token that was not tried yet and has the least to do for
 // its sessions, and whether there are others like it. Nil is none.
-func (g *Group) pick(tried []*Token) (best *Token, others bool) {
+func (g *Group) pick(tried []*Token, by which) (best *Token, others bool) {
 	from := rand.IntN(len(g.tokens)) // equals share
 	for i := range g.tokens {
 		t := g.tokens[(from+i)%len(g.tokens)]
-		if t.Ready() != nil || slices.Contains(tried, t) {
+		if t.readyBy(by) != nil || slices.Contains(tried, t) {
 			continue
 		}
 		others = best != nil
@@ -193,9 +197,9 @@ func (g *Group) pick(tried []*Token) (best *Token, others bool) {
 func (t *Token) load() int64 { return t.inFlight.Load() + t.abandoned.Load() }
 
 // gaveUp is the error of a request that no token signs, though its time is not over.
-func (g *Group) gaveUp(failed error) error {
+func (g *Group) gaveUp(by which, failed error) error {
 	if failed == nil {
-		failed = g.Ready()
+		failed = g.readyBy(by)
 	}
 	switch {
 	case failed == nil:
@@ -230,10 +234,12 @@ func (g *Group) Suspect(digest [sha256.Size]byte) {
 }
 
 // Ready returns nil when any token is ready, else why none is. It does not block.
-func (g *Group) Ready() error {
+func (g *Group) Ready() error { return g.readyBy(firstKey) }
+
+func (g *Group) readyBy(by which) error {
 	faults := make([]error, 0, len(g.tokens))
 	for _, t := range g.tokens {
-		err := t.Ready()
+		err := t.readyBy(by)
 		if err == nil {
 			return nil
 		}

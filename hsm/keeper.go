@@ -40,6 +40,7 @@ type generation struct {
 	slot    slot
 	session pkcs11.SessionHandle // the keeper's
 	key     pkcs11.ObjectHandle
+	next    succession
 	epoch   uint64 // grows with each new session of the keeper's
 	module  uint64 // the module's epoch; 0 is none of them
 }
@@ -125,6 +126,7 @@ func (k *keeper) renew(ctx context.Context, lost *generation, why class) (err er
 		}
 		return err
 	}
+	next.next = k.succeed(next.slot, next.session)
 	k.current.Store(&next)
 	return nil
 }
@@ -195,13 +197,19 @@ func (k *keeper) admit(s slot, session pkcs11.SessionHandle) (pkcs11.ObjectHandl
 		}
 		return 0, fmt.Errorf("logging in: %w", err)
 	}
+	return s.pick(session, k.public)
+}
+
+// pick finds the key that the slot's config names and that has that modulus, and
+// proves it.
+func (s slot) pick(session pkcs11.SessionHandle, public *rsa.PublicKey) (pkcs11.ObjectHandle, error) {
 	found, err := s.findKeys(session)
 	if err != nil {
 		return 0, err
 	}
 	var others []error
 	for _, key := range found {
-		err := k.recognise(s, session, key)
+		err := s.recognise(session, key, public)
 		switch {
 		case err == nil:
 			return key, nil
@@ -218,18 +226,18 @@ func (k *keeper) admit(s slot, session pkcs11.SessionHandle) (pkcs11.ObjectHandl
 
 // recognise returns nil when a key that the config names is the certificate's. Who
 // can write to the token can give any key that name, so its modulus and a signature tell.
-func (k *keeper) recognise(s slot, session pkcs11.SessionHandle, key pkcs11.ObjectHandle) error {
+func (s slot) recognise(session pkcs11.SessionHandle, key pkcs11.ObjectHandle, wanted *rsa.PublicKey) error {
 	public, err := s.publicKey(session, key)
 	_, told := errors.AsType[pkcs11.Error](err)
 	switch {
 	case told:
-		return fmt.Errorf("reading key %s: %w", k.config.keyName(), err)
+		return fmt.Errorf("reading key %s: %w", s.config.keyName(), err)
 	case err != nil:
-		return fmt.Errorf("%w: key %s: %w", ErrKeyMismatch, k.config.keyName(), err)
-	case !public.Equal(k.public):
-		return fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, k.config.keyName())
+		return fmt.Errorf("%w: key %s: %w", ErrKeyMismatch, s.config.keyName(), err)
+	case !public.Equal(wanted):
+		return fmt.Errorf("%w: key %s has another modulus than the certificate", ErrKeyMismatch, s.config.keyName())
 	}
-	return s.prove(session, key, k.public)
+	return s.prove(session, key, wanted)
 }
 
 // prove signs a random digest and verifies the signature.

@@ -38,6 +38,7 @@ func sign(p11 cryptoki, handle pkcs11.SessionHandle, key pkcs11.ObjectHandle, in
 type request struct {
 	ctx     context.Context // of the caller; the worker asks it before each further call
 	digest  [sha256.Size]byte
+	by      which
 	settled atomic.Bool  // by whoever comes first: the worker with an outcome, or the caller leaving
 	done    chan outcome // takes one without blocking
 }
@@ -60,18 +61,23 @@ type outcome struct {
 // TokenUnavailable (with a time to retry after, unless only people can help),
 // SignatureWrong for a signature of the wrong length, or Internal.
 func (t *Token) SignDigest(ctx context.Context, digest [sha256.Size]byte) ([]byte, error) {
+	return t.signBy(ctx, digest, firstKey)
+}
+
+// signBy is SignDigest by one of the token's keys.
+func (t *Token) signBy(ctx context.Context, digest [sha256.Size]byte, by which) ([]byte, error) {
 	t.inFlight.Add(1)
 	defer t.inFlight.Add(-1)
 	if err := ctx.Err(); err != nil {
-		return nil, t.signing(err)
+		return nil, t.signing(by, err)
 	}
-	r := &request{ctx: ctx, digest: digest, done: make(chan outcome, 1)}
+	r := &request{ctx: ctx, digest: digest, by: by, done: make(chan outcome, 1)}
 	if err := t.submit(r); err != nil {
-		return nil, t.signing(err)
+		return nil, t.signing(by, err)
 	}
 	o := t.await(r)
 	if o.err != nil {
-		return nil, t.signing(o.err)
+		return nil, t.signing(by, o.err)
 	}
 	return o.signature, nil
 }
@@ -111,6 +117,6 @@ func (t *Token) await(r *request) outcome {
 	return <-r.done
 }
 
-func (t *Token) signing(err error) error {
-	return withKind(fmt.Errorf("signing with key %s: %w", t.keeper.config.keyName(), err))
+func (t *Token) signing(by which, err error) error {
+	return withKind(fmt.Errorf("signing with key %s: %w", t.keeper.config.of(by).keyName(), err))
 }

@@ -168,6 +168,7 @@ type Health struct {
 	Losses        int64     // how often it went out of service
 	Restarts      int64     // how often its module was initialised again
 	Hung          bool      // see [Token.Hung]
+	Next          error     // why it cannot sign with the next key; nil when it can, and when there is none
 }
 
 // Health returns how the token is. It does not block.
@@ -177,6 +178,9 @@ func (t *Token) Health() Health {
 		Since: t.state.Load().since, Err: t.Ready(),
 		Sessions: t.Sessions(), Asked: t.asked(), InFlight: int(t.inFlight.Load()), Abandoned: t.Abandoned(),
 		Outlived: t.outlived.Load(), Losses: t.losses.Load(), Hung: t.Hung(),
+	}
+	if t.keeper.config.next != nil {
+		h.Next = t.readyBy(nextOne)
 	}
 	if last := t.last.Load(); last != nil {
 		h.Last = *last

@@ -108,7 +108,10 @@ func (t *Token) attempt(f func(context.Context) error) (err error) {
 // look keeps an idle session alive, and learns of its loss: it logs in again
 // where that mends it.
 func (t *Token) look(ctx context.Context) error {
-	return t.keeper.renew(ctx, t.keeper.current.Load(), sessionClass)
+	if err := t.keeper.renew(ctx, t.keeper.current.Load(), sessionClass); err != nil {
+		return err
+	}
+	return t.keeper.seek(ctx)
 }
 
 // begin finds the token for the first time.

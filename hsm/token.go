@@ -93,6 +93,9 @@ func newToken(config Config, certificate *x509.Certificate, load loader, log *sl
 	if err != nil {
 		return nil, err
 	}
+	if err := config.checkNext(); err != nil {
+		return nil, err
+	}
 	t := &Token{
 		keeper:   &keeper{config: config, public: public},
 		loader:   load,

@@ -105,7 +105,7 @@ func (w *worker) pass(r *request) {
 // be made good and the caller still waits.
 func (w *worker) sign(r *request) ([]byte, error) {
 	input := digestInfo(r.digest)
-	signature, err := w.attempt(r.ctx, input[:])
+	signature, err := w.attempt(r, input[:])
 	if err == nil || r.ctx.Err() != nil || errors.Is(err, errHeld) {
 		return signature, err
 	}
@@ -116,23 +116,27 @@ func (w *worker) sign(r *request) ([]byte, error) {
 	if rerr := w.renew(r.ctx, why); rerr != nil {
 		return nil, fmt.Errorf("%w; recovering: %w", err, rerr)
 	}
-	return w.attempt(r.ctx, input[:])
+	return w.attempt(r, input[:])
 }
 
 // attempt signs in a session of the present epoch. After any error the session
 // is to be replaced, since an operation may have stayed active in it.
-func (w *worker) attempt(ctx context.Context, input []byte) (_ []byte, err error) {
+func (w *worker) attempt(r *request, input []byte) (_ []byte, err error) {
 	defer rescue(&err)
-	if err := w.enter(ctx); err != nil {
+	if err := w.enter(r.ctx); err != nil {
 		return nil, err
 	}
 	defer w.token.keeper.module.Load().leave()
-	w.broken = true
-	signature, err := sign(w.used.slot.p11, w.session.handle, w.used.key, input)
+	key, public, err := w.token.keeper.keyOf(w.used, r.by)
 	if err != nil {
 		return nil, err
 	}
-	if size := w.token.keeper.public.Size(); len(signature) != size {
+	w.broken = true
+	signature, err := sign(w.used.slot.p11, w.session.handle, key, input)
+	if err != nil {
+		return nil, err
+	}
+	if size := public.Size(); len(signature) != size {
 		return nil, fault.New(fault.SignatureWrong, "the token gave a signature of %d bytes, want %d", len(signature), size)
 	}
 	w.broken = false
