@@ -142,6 +142,7 @@ func ParseVerifiers(text []byte) (Verifiers, error) {
 		return Verifiers{}, fmt.Errorf("log keys: more than %d bytes", maxKeyFile)
 	}
 	var v Verifiers
+	seen := map[string]bool{}
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
@@ -160,7 +161,10 @@ func ParseVerifiers(text []byte) (Verifiers, error) {
 			return Verifiers{}, fmt.Errorf("log keys, line %d: of log %q, those before it are of log %q", number, verifier.Name(), v.origin)
 		}
 		v.origin = verifier.Name()
-		v.list = append(v.list, verifier)
+		if !seen[key] { // one that is there twice would verify nothing
+			v.list = append(v.list, verifier)
+		}
+		seen[key] = true
 	}
 	if len(v.list) == 0 {
 		return Verifiers{}, errors.New("log keys: there is none")

@@ -112,3 +112,16 @@ func TestVerifierFilesAreReadStrictly(t *testing.T) {
 		}
 	}
 }
+
+func TestAKeyThatIsNamedTwiceCounts(t *testing.T) {
+	_, config := newLog(t)
+	key, err := audit.ReadKey(config.KeyFiles[0])
+	check(t, err)
+	v, err := audit.ParseVerifiers([]byte(key.Verifier() + "\n" + key.Verifier() + "\n"))
+	check(t, err)
+	text, err := audit.Dir(config.Dir).Checkpoint(t.Context())
+	check(t, err)
+	if _, err := v.Checkpoint(text); err != nil {
+		t.Errorf("got %v, want a checkpoint that is believed", err)
+	}
+}

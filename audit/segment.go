@@ -37,7 +37,7 @@ const (
 // The header: 8 bytes that name the form, the SHA-256 of the level-1 tile over the
 // entries, the least and the greatest time, and a CRC-32C of all that follows it.
 const (
-	segmentForm  = "rsidx\x00\x00\x01"
+	segmentForm  = "rsidx\x00\x00\x02"
 	rowLength    = 8 + 2
 	columnLength = segmentSize * rowLength
 	headerLength = len(segmentForm) + sha256.Size + 8 + 8 + 4
@@ -55,7 +55,7 @@ func keysOf(e *Entry) keys {
 		of: [columns]uint64{
 			byTIN:      textKey(e.TIN),
 			byCaller:   textKey(e.Caller),
-			byDocument: binary.BigEndian.Uint64(e.Document[:]),
+			byDocument: textKey(string(e.Document[:])), // hashed: callers may choose digests by their first bytes
 		},
 		time: e.Time.UnixNano(),
 	}
