@@ -41,6 +41,7 @@ type Client struct {
 	now     func() time.Time
 	current certificates
 	config  Config
+	traced  tracing
 
 	mu   sync.Mutex
 	each map[string]*Client // for single servers, by address
@@ -79,6 +80,7 @@ func Dial(cfg Config) (*Client, error) {
 		current: certificates{turn: make(chan struct{}, 1)},
 		tin:     policy.TIN(cfg.TIN),
 		config:  cfg,
+		traced:  newTracing(cfg.Tracing),
 	}
 	if c.timeout == 0 {
 		c.timeout = DefaultAttemptTimeout
@@ -91,6 +93,7 @@ func Dial(cfg Config) (*Client, error) {
 		grpc.WithTransportCredentials(credentials.NewTLS(secured)),
 		grpc.WithDefaultServiceConfig(serviceConfig),
 		grpc.WithDisableServiceConfig(),
+		c.traced.option(),
 		grpc.WithContextDialer(dial), // no proxy: the file alone says where hashes go
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},

@@ -12,6 +12,7 @@ import (
 
 	"github.com/roamsign/roamsign/internal/strict"
 	"github.com/roamsign/roamsign/policy"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Bounds and default of [Config.AttemptTimeout].
@@ -44,6 +45,9 @@ type Config struct {
 	// next one is tried. Default 5s, at least 50ms, at most 5m. Too short, and
 	// batches that would have been signed are sent again.
 	AttemptTimeout time.Duration `yaml:"attempt_timeout"`
+	// Tracing makes spans of what this client does, beside telling the signers of the
+	// trace in a call's context, which it does anyhow. Default none.
+	Tracing trace.TracerProvider `yaml:"-"`
 	// Now tells the time that goes into signatures as SigningTime. Default
 	// [time.Now]; it must be true UTC, however it is displayed.
 	Now func() time.Time `yaml:"-"`

@@ -27,10 +27,12 @@ func (c *Client) signDigest(ctx context.Context, items []*item) {
 	for _, it := range items {
 		var answer *roamsignv1.SignDigestResponse
 		var at peer.Peer
+		ctx, span := c.traced.begin(ctx, "roamsign.SignDigest", it)
 		err := c.call(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 			answer, err = c.signer.SignDigest(ctx, it.request(), append(opts, grpc.Peer(&at))...)
 			return err
 		})
+		ended(span, err)
 		if err != nil {
 			it.fail(err)
 			continue
@@ -45,9 +47,11 @@ func (c *Client) signDigest(ctx context.Context, items []*item) {
 // long as that gets it further.
 func (c *Client) signDigests(ctx context.Context, items []*item) {
 	for open := unsettled(items); len(open) > 0; {
+		ctx, span := c.traced.begin(ctx, "roamsign.SignDigests", open...)
 		err := c.call(ctx, func(ctx context.Context, opts ...grpc.CallOption) error {
 			return c.signBatch(ctx, unsettled(open), opts)
 		})
+		ended(span, err)
 		left := unsettled(open)
 		if err != nil && (len(left) == len(open) || ctx.Err() != nil) {
 			failAll(left, err)

@@ -31,6 +31,7 @@ func (c *Client) SignDocument(ctx context.Context, doc Document) (*Signed, error
 	}
 	var answer *roamsignv1.SignDocumentResponse
 	var at peer.Peer
+	ctx, span := c.traced.begin(ctx, "roamsign.SignDocument", it)
 	err = c.call(ctx, func(ctx context.Context, opts ...grpc.CallOption) (err error) {
 		answer, err = c.signer.SignDocument(ctx, &roamsignv1.SignDocumentRequest{
 			Tin: it.tin, Document: doc.Content, RequestId: it.id,
@@ -38,6 +39,7 @@ func (c *Client) SignDocument(ctx context.Context, doc Document) (*Signed, error
 		}, append(opts, grpc.Peer(&at))...)
 		return err
 	})
+	ended(span, err)
 	if err != nil {
 		it.fail(err)
 		return nil, it.err
