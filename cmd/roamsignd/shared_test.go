@@ -34,7 +34,7 @@ func newMariadb(t *testing.T) *mariadb {
 	t.Helper()
 	account, err := user.Current()
 	check(t, err)
-	dir, err := os.MkdirTemp("", "mariadb-") // t.TempDir is too long for a socket
+	dir, err := os.MkdirTemp("", "mariadb-") //nolint:usetesting // its folder is too long for a socket
 	check(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	m := &mariadb{t: t, dir: dir, user: account.Username}
