@@ -89,6 +89,10 @@ func advice(reason string) string {
 		return "the signers disagree about their certificate; try again once the rotation is over"
 	case fault.CertificateExpired.Reason():
 		return "the operator of the signer has to install a valid signing certificate"
+	case fault.CertificateRevoked.Reason():
+		return "the operator of the signer has to install another signing certificate, since this one is revoked"
+	case fault.CertificateStopped.Reason():
+		return "the operator of the signer has stopped signing under its certificate, and has to install another one or resume"
 	case fault.Overloaded.Reason():
 		return "send less at a time"
 	case fault.TokenUnavailable.Reason():

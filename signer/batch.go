@@ -24,6 +24,7 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 		return nil, fault.New(fault.InvalidRequest, "items must be 1 to %d", maxItems)
 	}
 	rules := s.policy.Load()
+	call.certificate = s.inForce()
 	all := make([]item, len(items))
 	signing := make(lane, s.sessions+1) // keeps every session busy: one is verifying while the others sign
 	abreast := cap(signing) + maxRecording
@@ -31,7 +32,8 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 		all[i] = s.decideItem(rules, call.caller, in)
 		abreast = min(abreast, atOnce(all[i].grant))
 	}
-	fan(len(items), abreast, func(i int) { s.signItem(ctx, &all[i], signing) })
+	fan(len(items), abreast, func(i int) { s.signItem(ctx, call.certificate, &all[i], signing) })
+	s.withhold(call.certificate, all)
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
 	for i := range all {
 		results[i] = all[i].result()
@@ -76,10 +78,24 @@ func (s *Server) decideItem(rules *policy.Policy, caller policy.Caller, in *roam
 }
 
 // signItem has an item signed if it may be. It takes its turn like a single one.
-func (s *Server) signItem(ctx context.Context, i *item, own lane) {
+func (s *Server) signItem(ctx context.Context, under *certificate, i *item, own lane) {
 	defer recovered(&i.err)
 	if i.err == nil {
-		i.released, i.err = s.signDigest(ctx, i.grant, i.order, own)
+		i.released, i.err = s.signDigest(ctx, under, i.grant, i.order, own)
+	}
+}
+
+// withhold takes back what was signed under a certificate that may not be signed
+// under any more, before anybody has it: a batch takes its time.
+func (s *Server) withhold(under *certificate, all []item) {
+	err := s.standing(under, s.clock())
+	if err == nil {
+		return
+	}
+	for i := range all {
+		if all[i].err == nil {
+			all[i].released, all[i].err = released{}, err
+		}
 	}
 }
 

@@ -20,12 +20,13 @@ import (
 // call is one RPC on its way: who makes it, and what its line in the log says.
 // It belongs to the goroutine of its handler.
 type call struct {
-	caller  policy.Caller
-	tin     policy.TIN
-	id      requestID
-	outcome string // of a call that gets an answer; empty: OK
-	level   slog.Level
-	attrs   []slog.Attr
+	caller      policy.Caller
+	tin         policy.TIN
+	id          requestID
+	certificate *certificate // it began under; nil: before that mattered
+	outcome     string       // of a call that gets an answer; empty: OK
+	level       slog.Level
+	attrs       []slog.Attr
 	batch
 }
 

@@ -24,7 +24,7 @@ import (
 const FilesService = "roamsign.v1.SignerService/files"
 
 func (s *Server) filesStatus() healthv1.HealthCheckResponse_ServingStatus {
-	if s.stale.Load() {
+	if s.stale.Load() || s.lacking.Load() {
 		return healthv1.HealthCheckResponse_NOT_SERVING
 	}
 	return healthv1.HealthCheckResponse_SERVING

@@ -56,13 +56,15 @@ func (o *documentOrder) hash() [32]byte {
 // SignDocument signs a whole document for an identified caller.
 func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentRequest) (out *roamsignv1.SignDocumentResponse, err error) {
 	call := callOf(ctx)
+	under := s.inForce()
+	call.certificate = under
 	order, err := parseDocumentOrder(in)
 	call.id, call.tin = order.id, order.tin
 	if err != nil {
 		return nil, err
 	}
 	now := s.clock()
-	grant, err := s.policy.Load().Decide(call.caller, policy.SignDocument, order.tin, s.certificate.fingerprint, now)
+	grant, err := s.policy.Load().Decide(call.caller, policy.SignDocument, order.tin, under.fingerprint, now)
 	if err != nil {
 		return nil, err
 	}
@@ -71,12 +73,12 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 	if charged(grant) {
 		content = order.hash()
 	}
-	work, err := s.admit(ctx, grant, order.id, content)
+	work, err := s.admit(ctx, under, grant, order.id, content)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { s.settle(work, out != nil, err) }()
-	draft, err := s.certificate.block.Prepare(order.document, now, order.options)
+	draft, err := under.block.Prepare(order.document, now, order.options)
 	if err != nil {
 		return nil, documentFault(err)
 	}
@@ -91,7 +93,7 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 	if err != nil {
 		return nil, err
 	}
-	done, err := made.release(ctx)
+	done, err := s.release(ctx, made)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,9 @@ import (
 // material is what all tests share, since making RSA keys takes a while.
 type material struct {
 	key, otherKey *rsa.PrivateKey
+	authority     *ca.Authority
 	root, leaf    *x509.Certificate
+	next          *x509.Certificate // of otherKey
 }
 
 var shared = sync.OnceValues(func() (*material, error) {
@@ -50,10 +52,14 @@ var shared = sync.OnceValues(func() (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.root = authority.Certificate()
-	m.leaf, err = authority.Signing(ca.Organization{
+	m.authority, m.root = authority, authority.Certificate()
+	who := ca.Organization{
 		Country: "MY", Name: "Perantara Sdn. Bhd.", TIN: "C25845632020", CommonName: "Perantara Sdn. Bhd.", BRN: "202001234567",
-	}, &m.key.PublicKey, validity)
+	}
+	if m.leaf, err = authority.Signing(who, &m.key.PublicKey, validity); err != nil {
+		return nil, err
+	}
+	m.next, err = authority.Signing(who, &m.otherKey.PublicKey, validity)
 	return m, err
 })
 
@@ -91,6 +97,7 @@ type rig struct {
 	t         testing.TB
 	server    *Server
 	key       *fakeKey
+	nextKey   *fakeKey // where a certificate follows
 	record    *fakeRecord
 	material  *material
 	authority *ca.Authority
@@ -109,7 +116,8 @@ type setting struct {
 	limits   Limits
 	policy   string // instead of rules
 	state    string
-	log      slog.Handler // instead of the journal
+	follows  time.Duration // when the next certificate does, from now; 0: none does
+	log      slog.Handler  // instead of the journal
 }
 
 func start(t testing.TB, how setting) *rig {
@@ -129,13 +137,19 @@ func start(t testing.TB, how setting) *rig {
 	must(t, err)
 	pool := x509.NewCertPool()
 	pool.AddCert(r.authority.Certificate())
+	var next *Next
+	if how.follows != 0 {
+		r.nextKey = newFakeKey(t, m, how.sessions)
+		r.nextKey.private, r.nextKey.other = m.otherKey, m.key
+		next = &Next{Key: r.nextKey, Certificate: m.next, Chain: []*x509.Certificate{m.root}, From: time.Now().Add(how.follows)}
+	}
 	r.server, err = New(Parts{
 		Config: Config{
 			Instance: instance, Listen: "127.0.0.1:0", TLS: TLS{Certificate: "server.pem", Key: "server.key", ClientCA: "ca.pem"}, Limits: how.limits, State: how.state,
 		},
 		Credentials: Credentials{Certificate: pairOf(own.Key, own.Certificate), ClientCAs: pool},
 		Policy:      allowed, Key: r.key, Sessions: how.sessions, Record: r.record,
-		Certificate: m.leaf, Chain: []*x509.Certificate{m.root},
+		Certificate: m.leaf, Chain: []*x509.Certificate{m.root}, Next: next,
 		Log: slog.New(cmp.Or[slog.Handler](how.log, slog.NewJSONHandler(r.journal, nil))), Clock: r.now,
 	})
 	must(t, err)
@@ -155,6 +169,9 @@ func (r *rig) serve() {
 		cancel()
 		err := <-ended
 		r.key.close()
+		if r.nextKey != nil {
+			r.nextKey.close()
+		}
 		r.record.close()
 		return err
 	})

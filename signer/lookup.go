@@ -15,8 +15,10 @@ func (s *service) GetCertificate(ctx context.Context, _ *roamsignv1.GetCertifica
 	if err := s.policy.Load().Permit(callOf(ctx).caller, policy.GetCertificate); err != nil {
 		return nil, err
 	}
-	out := &roamsignv1.GetCertificateResponse{Certificate: s.certificate.leaf.Raw}
-	for _, issuer := range s.certificate.chain {
+	current := s.inForce()
+	callOf(ctx).certificate = current
+	out := &roamsignv1.GetCertificateResponse{Certificate: current.leaf.Raw}
+	for _, issuer := range current.chain {
 		out.Chain = append(out.Chain, issuer.Raw)
 	}
 	return out, nil
@@ -29,7 +31,7 @@ func (s *service) ListTaxpayers(ctx context.Context, _ *roamsignv1.ListTaxpayers
 		return nil, err
 	}
 	out := &roamsignv1.ListTaxpayersResponse{}
-	for _, t := range rules.Taxpayers(caller, s.certificate.fingerprint, s.clock()) {
+	for _, t := range rules.Taxpayers(caller, s.inForce().fingerprint, s.clock()) {
 		out.Taxpayers = append(out.Taxpayers, &roamsignv1.Taxpayer{
 			Tin: string(t.TIN), Brn: t.BRN, Name: t.Name, Methods: texts(t.Methods),
 			NotBefore: timestamp(t.From), NotAfter: timestamp(t.To),

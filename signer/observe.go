@@ -47,9 +47,13 @@ func (unobserved) Waited(string, time.Duration)   {}
 // answered ends item by item.
 func (s *Server) observe(method string, c *call, err error, took time.Duration) {
 	s.observer.Answered(method, took)
+	under := c.certificate
+	if under == nil {
+		under = s.current.Load()
+	}
 	end := func(outcome string, count int) {
 		if count > 0 {
-			s.observer.Ended(Ending{Caller: string(c.caller), Method: method, Certificate: s.certificate.fingerprint, Outcome: outcome, Count: count})
+			s.observer.Ended(Ending{Caller: string(c.caller), Method: method, Certificate: under.fingerprint, Outcome: outcome, Count: count})
 		}
 	}
 	switch {

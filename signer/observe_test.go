@@ -66,7 +66,8 @@ func TestTheObserverIsToldHowRequestsEnd(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			told := newWitness()
-			s := &Server{observer: told, certificate: certificate{fingerprint: [32]byte{7}}}
+			s := &Server{observer: told}
+			s.current.Store(&certificate{fingerprint: [32]byte{7}})
 			c := &call{caller: erp}
 			if row.items != nil {
 				c.tally(row.items)
@@ -74,7 +75,7 @@ func TestTheObserverIsToldHowRequestsEnd(t *testing.T) {
 			s.observe("SignDigest", c, row.err, time.Second)
 			got := map[string]int{}
 			for _, e := range told.endings {
-				if e.Caller != erp || e.Method != "SignDigest" || e.Certificate != s.certificate.fingerprint {
+				if e.Caller != erp || e.Method != "SignDigest" || e.Certificate != [32]byte{7} {
 					t.Errorf("got %+v, want the caller, the method and the certificate", e)
 				}
 				got[e.Outcome] += e.Count

@@ -123,18 +123,19 @@ func recordFault(err error) error {
 type pending struct {
 	signature signature
 	entry     appending
+	under     *certificate
 }
 
-// released is a signature whose entry is on record: only [pending.release] makes
+// released is a signature whose entry is on record: only [Server.release] makes
 // one.
 type released struct {
 	signature signature
 	index     uint64 // of its entry
 }
 
-// release waits until the signature's entry is on record. Otherwise nobody gets
-// it.
-func (p pending) release(ctx context.Context) (released, error) {
+// release waits until the signature's entry is on record, and looks once more
+// whether its certificate still stands. Otherwise nobody gets it.
+func (s *Server) release(ctx context.Context, p pending) (released, error) {
 	select {
 	case done := <-p.entry:
 		if done.err != nil {
@@ -142,6 +143,9 @@ func (p pending) release(ctx context.Context) (released, error) {
 		}
 		if err := ctx.Err(); err != nil {
 			return released{}, fmt.Errorf("releasing: %w", err)
+		}
+		if err := s.standing(p.under, s.clock()); err != nil {
+			return released{}, err
 		}
 		return released{signature: p.signature, index: done.index}, nil
 	case <-ctx.Done():

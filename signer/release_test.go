@@ -152,7 +152,7 @@ func TestNothingIsSignedWithoutAGrant(t *testing.T) {
 	if made, err := r.server.sign(t.Context(), admitted{}, subject{}); kindOf(err) != fault.NotAllowed || made.signature != nil {
 		t.Errorf("got %x, %v, want NOT_ALLOWED", made.signature, err)
 	}
-	if _, err := r.server.admit(t.Context(), policy.Grant{}, "id", [32]byte{}); kindOf(err) != fault.NotAllowed {
+	if _, err := r.server.admit(t.Context(), nil, policy.Grant{}, "id", [32]byte{}); kindOf(err) != fault.NotAllowed {
 		t.Errorf("admitting: got %v, want NOT_ALLOWED", err)
 	}
 	if n := r.key.used(); n != 0 {

@@ -143,10 +143,14 @@ func (s *Server) watch(ctx context.Context, state *health.Server, serving bool) 
 	}
 }
 
-// report asks the key and the record, and tells the health service. A change of
-// the key's is logged; the record speaks for itself.
+// report asks the key, the record, and whether the certificate in force stands, and
+// tells the health service. A change of the key's or the certificate's is logged; the
+// record speaks for itself.
 func (s *Server) report(state *health.Server, before bool) bool {
-	err := s.key.Ready()
+	current := s.inForce()
+	key, standing := current.key.Ready(), s.standing(current, s.clock())
+	err := errors.Join(key, standing)
+	s.overlook(current, err)
 	status := healthv1.HealthCheckResponse_SERVING
 	if err != nil || s.recorder.record.Ready() != nil {
 		status = healthv1.HealthCheckResponse_NOT_SERVING
@@ -156,6 +160,8 @@ func (s *Server) report(state *health.Server, before bool) bool {
 	state.SetServingStatus(roamsignv1.SignerService_ServiceDesc.ServiceName, status)
 	state.SetServingStatus(FilesService, s.filesStatus())
 	switch {
+	case standing != nil && before:
+		s.log.Error("nothing is signed: the certificate may not be signed under", slog.String("certificate", current.name()), slog.String("error", standing.Error()))
 	case err != nil && before:
 		s.log.Warn("the key cannot sign", slog.String("error", err.Error()))
 	case err == nil && !before:

@@ -1,27 +1,17 @@
 package signer
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rsa"
-	"crypto/x509"
 	"fmt"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/fault"
 	"github.com/roamsign/roamsign/policy"
 	roamsignv1 "github.com/roamsign/roamsign/proto/roamsign/v1"
-	"github.com/roamsign/roamsign/xades"
 )
-
-// certificate is a signing certificate and what is derived from it.
-type certificate struct {
-	leaf        *x509.Certificate
-	block       *xades.Leaf // the same, for signature blocks
-	chain       []*x509.Certificate
-	public      *rsa.PublicKey
-	fingerprint [32]byte // SHA-256 over the DER
-}
 
 // signature is a signature that verifies: only [certificate.verify] makes one.
 type signature []byte
@@ -29,6 +19,7 @@ type signature []byte
 // SignDigest signs one digest for an identified caller.
 func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestRequest) (*roamsignv1.SignDigestResponse, error) {
 	call := callOf(ctx)
+	call.certificate = s.inForce()
 	order, err := parseDigestOrder(in)
 	call.id, call.tin = order.id, order.tin
 	if err != nil {
@@ -38,7 +29,7 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.signDigest(ctx, grant, order, nil)
+	done, err := s.signDigest(ctx, call.certificate, grant, order, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -46,8 +37,8 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 }
 
 // signDigest has a granted order signed, in its lane.
-func (s *Server) signDigest(ctx context.Context, grant policy.Grant, order digestOrder, own lane) (done released, err error) {
-	work, err := s.admit(ctx, grant, order.id, order.subject.digest)
+func (s *Server) signDigest(ctx context.Context, under *certificate, grant policy.Grant, order digestOrder, own lane) (done released, err error) {
+	work, err := s.admit(ctx, under, grant, order.id, order.subject.digest)
 	if err != nil {
 		return released{}, err
 	}
@@ -56,34 +47,35 @@ func (s *Server) signDigest(ctx context.Context, grant policy.Grant, order diges
 	if err != nil {
 		return released{}, err
 	}
-	return made.release(ctx)
+	return s.release(ctx, made)
 }
 
 // admitted is work that may be done: only [Server.admit] makes it, and who has
 // it settles it.
 type admitted struct {
+	under  *certificate // until the end, whichever is in force by then
 	grant  policy.Grant
 	id     requestID
 	at     time.Time
 	charge *charge
 }
 
-// admit lets work in that is granted, for the certificate that is current and
-// valid now, and within the caller's limits. Work of the same ID and digest is
+// admit lets work in that is granted, for the certificate that was in force when
+// the request began and may be signed under now, and within the caller's limits. Work of the same ID and digest is
 // charged once.
-func (s *Server) admit(ctx context.Context, grant policy.Grant, id requestID, digest [32]byte) (admitted, error) {
+func (s *Server) admit(ctx context.Context, under *certificate, grant policy.Grant, id requestID, digest [32]byte) (admitted, error) {
 	if !grant.Valid() {
 		return admitted{}, fault.New(fault.NotAllowed, "work without a grant")
 	}
 	now := s.clock()
-	if err := s.certificate.usable(grant, now); err != nil {
+	if err := cmp.Or(under.meant(grant), s.standing(under, now)); err != nil {
 		return admitted{}, err
 	}
 	charge, err := s.admission.charge(ctx, grant, id, digest, now)
 	if err != nil {
 		return admitted{}, err
 	}
-	return admitted{grant: grant, id: id, at: now, charge: charge}, nil
+	return admitted{under: under, grant: grant, id: id, at: now, charge: charge}, nil
 }
 
 // settle ends work that was admitted, by what became of it.
@@ -92,7 +84,7 @@ func (s *Server) settle(work admitted, released bool, err error) {
 }
 
 // sign is the only way to a signature: granted and admitted, signed in its turn
-// while it is put on record, verified. [pending.release] ends it.
+// while it is put on record, verified. [Server.release] ends it.
 //
 // Where the key fails, nobody waits for the record: the entry stands there for a
 // signature that was never released, if it came so far.
@@ -104,25 +96,29 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, 
 	if err != nil {
 		return pending{}, err
 	}
+	if err := s.standing(work.under, s.clock()); err != nil {
+		turn.end(err)
+		return pending{}, err
+	}
 	entry := s.recorder.begin(ctx, s.recorder.entry(work, of))
-	verified, err := s.obtain(ctx, of.digest, turn)
+	verified, err := s.obtain(ctx, work.under, of.digest, turn)
 	if fault.Of(err) == fault.SignatureWrong {
-		verified, err = s.again(ctx, work.grant, of.digest, err)
+		verified, err = s.again(ctx, work, of.digest, err)
 	}
 	if err != nil {
 		return pending{}, err
 	}
-	return pending{signature: verified, entry: entry}, nil
+	return pending{signature: verified, entry: entry, under: work.under}, nil
 }
 
 // again tries once more after a wrong signature: another part of the key may do
 // better. If not, the first error is the truer one.
-func (s *Server) again(ctx context.Context, grant policy.Grant, digest [32]byte, wrong error) (signature, error) {
-	turn, err := s.turn(ctx, grant)
+func (s *Server) again(ctx context.Context, work admitted, digest [32]byte, wrong error) (signature, error) {
+	turn, err := s.turn(ctx, work.grant)
 	if err != nil {
 		return nil, wrong
 	}
-	verified, err := s.obtain(ctx, digest, turn)
+	verified, err := s.obtain(ctx, work.under, digest, turn)
 	if err != nil {
 		return nil, wrong
 	}
@@ -136,39 +132,26 @@ func (s *Server) turn(ctx context.Context, grant policy.Grant) (turn, error) {
 
 // obtain has a digest signed in the caller's turn, and verifies what the key
 // gave.
-func (s *Server) obtain(ctx context.Context, digest [32]byte, turn turn) (signature, error) {
-	raw, err := s.ask(ctx, digest, turn)
+func (s *Server) obtain(ctx context.Context, under *certificate, digest [32]byte, turn turn) (signature, error) {
+	raw, err := under.ask(ctx, digest, turn)
 	if err != nil {
 		return nil, err
 	}
-	verified, err := s.certificate.verify(digest, raw)
+	verified, err := under.verify(digest, raw)
 	if err != nil {
-		s.key.Suspect(digest)
+		under.key.Suspect(digest)
 	}
 	return verified, err
 }
 
 // ask has the key sign, and leaves the session whatever happens there.
-func (s *Server) ask(ctx context.Context, digest [32]byte, turn turn) (raw []byte, err error) {
+func (c *certificate) ask(ctx context.Context, digest [32]byte, turn turn) (raw []byte, err error) {
 	defer func() { turn.end(err) }()
 	defer recovered(&err)
-	if raw, err = s.key.SignDigest(ctx, digest); err != nil {
+	if raw, err = c.key.SignDigest(ctx, digest); err != nil {
 		return nil, keyFault(err)
 	}
 	return raw, nil
-}
-
-// usable checks that the grant is for this certificate, and that now lies in
-// its validity.
-func (c *certificate) usable(grant policy.Grant, now time.Time) error {
-	if given := grant.Certificate(); given != c.fingerprint {
-		return fault.New(fault.CertificateRotated, "built for certificate %x..., the current one is %x...", given[:8], c.fingerprint[:8])
-	}
-	if now.Before(c.leaf.NotBefore) || now.After(c.leaf.NotAfter) {
-		return fault.New(fault.CertificateExpired, "the signing certificate is valid from %s to %s",
-			c.leaf.NotBefore.UTC().Format(time.RFC3339), c.leaf.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return nil
 }
 
 // verify makes a signature of what the key gave, if it is one.

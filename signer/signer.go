@@ -15,7 +15,6 @@ package signer
 import (
 	"context"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -23,8 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/policy"
-	"github.com/roamsign/roamsign/xades"
 )
 
 // Key signs with the private key of the signing certificate. Safe for
@@ -67,6 +66,8 @@ type Parts struct {
 	Certificate *x509.Certificate
 	// Chain holds its issuers, its own first. It may be empty.
 	Chain []*x509.Certificate
+	// Next takes the certificate's place at its time. It may be left out.
+	Next *Next
 	// Receipts and Index read what is on record. They may be left out: then nobody
 	// can read it.
 	Receipts Receipts
@@ -93,9 +94,12 @@ type Server struct {
 	flights     *flights // of the API, by callers that the policy knows
 	asides      *flights // of health and reflection, by those
 	strangers   *flights // of all others
-	key         Key
 	sessions    int
-	certificate certificate
+	current     atomic.Pointer[certificate] // in force
+	next        *certificate                // that follows, or followed; nil: none
+	stopped     atomic.Pointer[map[[32]byte]bool]
+	revoked     atomic.Pointer[ca.CRLs]
+	lacking     atomic.Bool // the next one could not take over; see overlook
 	admission   *admission
 	queue       *queue
 	reads       *queue // of those who read the record
@@ -127,18 +131,14 @@ func New(p Parts) (*Server, error) {
 	}
 	s := &Server{
 		config:   config,
-		key:      p.Key,
 		sessions: p.Sessions,
-		certificate: certificate{
-			leaf:        p.Certificate,
-			block:       xades.NewLeaf(p.Certificate),
-			chain:       p.Chain,
-			public:      p.Certificate.PublicKey.(*rsa.PublicKey),
-			fingerprint: sha256.Sum256(p.Certificate.Raw),
-		},
 		log:      p.Log,
 		observer: p.Observer,
 		clock:    p.Clock,
+	}
+	s.current.Store(newCertificate(p.Key, p.Certificate, p.Chain, time.Time{}))
+	if n := p.Next; n != nil {
+		s.next = newCertificate(n.Key, n.Certificate, n.Chain, n.From)
 	}
 	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
@@ -174,10 +174,19 @@ func (p *Parts) check() error {
 	if p.Certificate == nil {
 		return errors.Join(append(faults, errors.New("there is no signing certificate"))...)
 	}
-	if public, ok := p.Certificate.PublicKey.(*rsa.PublicKey); !ok || public.N.BitLen() < 2048 {
+	if !strong(p.Certificate) {
 		faults = append(faults, errors.New("the signing certificate's key is not RSA of 2048 bits or more"))
 	}
+	if n := p.Next; n != nil && (n.Key == nil || n.Certificate == nil || n.From.IsZero() || !strong(n.Certificate)) {
+		faults = append(faults, errors.New("the next signing certificate lacks its key or its time, or its key is not RSA of 2048 bits or more"))
+	}
 	return errors.Join(faults...)
+}
+
+// strong tells whether a certificate's key is one that documents are signed with.
+func strong(c *x509.Certificate) bool {
+	public, ok := c.PublicKey.(*rsa.PublicKey)
+	return ok && public.N.BitLen() >= 2048
 }
 
 // SetPolicy puts another policy in force for requests that begin from now on.

@@ -42,6 +42,8 @@ var answers = map[fault.Kind]answer{
 	fault.RepresentationEnded: {code: codes.PermissionDenied, sentence: "the representation of this taxpayer is not in force"},
 	fault.CertificateRotated:  {code: codes.FailedPrecondition, sentence: "built for another certificate: fetch the current one and build again"},
 	fault.CertificateExpired:  {code: codes.FailedPrecondition, sentence: "the signing certificate is not valid now"},
+	fault.CertificateRevoked:  {code: codes.FailedPrecondition, sentence: "the signing certificate is revoked"},
+	fault.CertificateStopped:  {code: codes.FailedPrecondition, sentence: "signing under the present certificate was stopped"},
 	fault.TaxpayerMismatch:    {code: codes.FailedPrecondition, sentence: "the document names another taxpayer than the request"},
 	fault.IssueTimeMismatch:   {code: codes.FailedPrecondition, sentence: "the document is not issued within the representation of this taxpayer"},
 	fault.QuotaExceeded:       {code: codes.ResourceExhausted, sentence: "the day's signatures are used up", wait: true},

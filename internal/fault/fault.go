@@ -23,6 +23,8 @@ const (
 	RepresentationEnded             // REPRESENTATION_ENDED: granted, but outside the representation window
 	CertificateRotated              // CERTIFICATE_ROTATED: built for another certificate
 	CertificateExpired              // CERTIFICATE_EXPIRED: the signing certificate is not valid now
+	CertificateRevoked              // CERTIFICATE_REVOKED: the signing certificate is revoked
+	CertificateStopped              // CERTIFICATE_STOPPED: the operator has stopped signing under it
 	TaxpayerMismatch                // TAXPAYER_MISMATCH: the document names another taxpayer
 	IssueTimeMismatch               // ISSUE_TIME_MISMATCH: the document is issued outside the representation window
 	QuotaExceeded                   // QUOTA_EXCEEDED: the day's signatures are used up
@@ -47,6 +49,8 @@ var reasons = [kinds]string{
 	RepresentationEnded: "REPRESENTATION_ENDED",
 	CertificateRotated:  "CERTIFICATE_ROTATED",
 	CertificateExpired:  "CERTIFICATE_EXPIRED",
+	CertificateRevoked:  "CERTIFICATE_REVOKED",
+	CertificateStopped:  "CERTIFICATE_STOPPED",
 	TaxpayerMismatch:    "TAXPAYER_MISMATCH",
 	IssueTimeMismatch:   "ISSUE_TIME_MISMATCH",
 	QuotaExceeded:       "QUOTA_EXCEEDED",

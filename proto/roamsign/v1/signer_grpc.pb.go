@@ -14,6 +14,8 @@
 //   REPRESENTATION_ENDED PERMISSION_DENIED    granted, but the taxpayer's representation is not in force
 //   CERTIFICATE_ROTATED  FAILED_PRECONDITION  built for another certificate: fetch GetCertificate, build again
 //   CERTIFICATE_EXPIRED  FAILED_PRECONDITION  the signing certificate is not valid now
+//   CERTIFICATE_REVOKED  FAILED_PRECONDITION  the signing certificate is revoked: nothing is signed under it any more
+//   CERTIFICATE_STOPPED  FAILED_PRECONDITION  the operator has stopped signing under the present certificate
 //   TAXPAYER_MISMATCH    FAILED_PRECONDITION  SignDocument: the document names another taxpayer
 //   ISSUE_TIME_MISMATCH  FAILED_PRECONDITION  SignDocument: issued outside the taxpayer's representation
 //   QUOTA_EXCEEDED       RESOURCE_EXHAUSTED   the day's signatures are used up, the caller's or the method's

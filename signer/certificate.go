@@ -1,0 +1,171 @@
+package signer
+
+import (
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/policy"
+	"github.com/roamsign/roamsign/xades"
+)
+
+// certificate is a signing certificate, its key, and what is derived from it.
+type certificate struct {
+	key         Key
+	leaf        *x509.Certificate
+	block       *xades.Leaf // the same, for signature blocks
+	chain       []*x509.Certificate
+	public      *rsa.PublicKey
+	fingerprint [32]byte  // SHA-256 over the DER
+	from        time.Time // when it comes into force
+}
+
+func newCertificate(key Key, leaf *x509.Certificate, chain []*x509.Certificate, from time.Time) *certificate {
+	return &certificate{
+		key: key, leaf: leaf, chain: chain, from: from,
+		block:       xades.NewLeaf(leaf),
+		public:      leaf.PublicKey.(*rsa.PublicKey),
+		fingerprint: sha256.Sum256(leaf.Raw),
+	}
+}
+
+// name is how the log names a certificate.
+func (c *certificate) name() string { return hex.EncodeToString(c.fingerprint[:]) }
+
+// Next is the certificate that follows the one in force.
+type Next struct {
+	// Key signs, under Certificate. It may be the key of the one before.
+	Key Key
+	// Certificate and Chain are as those of [Parts].
+	Certificate *x509.Certificate
+	Chain       []*x509.Certificate
+	// From is when it comes into force: with the first request that begins then or
+	// later, once its key is ready and it stands. Until it can, the one before
+	// stays. It stays in force then, whatever the clock does.
+	From time.Time
+}
+
+// inForce returns the certificate that is in force for a request which begins
+// now. The request keeps it to its end: what was built for a certificate is signed
+// with its key, verified under it, recorded as its, or refused.
+func (s *Server) inForce() *certificate {
+	current := s.current.Load()
+	if current == s.next || s.next == nil {
+		return current
+	}
+	now := s.clock()
+	if now.Before(s.next.from) || s.next.key.Ready() != nil || s.standing(s.next, now) != nil {
+		return current
+	}
+	if s.current.CompareAndSwap(current, s.next) {
+		s.log.Info("the next signing certificate is in force", slog.String("certificate", s.next.name()), slog.String("before", current.name()))
+	}
+	return s.next
+}
+
+// meant checks that the grant is for this certificate.
+func (c *certificate) meant(grant policy.Grant) error {
+	if given := grant.Certificate(); given != c.fingerprint {
+		return fault.New(fault.CertificateRotated, "built for certificate %x..., the current one is %x...", given[:8], c.fingerprint[:8])
+	}
+	return nil
+}
+
+// standing tells whether signatures under a certificate may be made and released
+// now: it is valid, nobody has stopped it, and no list revokes it or an issuer of
+// its. It does not block.
+func (s *Server) standing(c *certificate, now time.Time) error {
+	if stopped := s.stopped.Load(); stopped != nil && (*stopped)[c.fingerprint] {
+		return fault.New(fault.CertificateStopped, "signing under certificate %s was stopped", c.name())
+	}
+	if lists := s.revoked.Load(); lists != nil {
+		for i := -1; i < len(c.chain); i++ {
+			link := c.leaf
+			if i >= 0 {
+				link = c.chain[i]
+			}
+			if lists.Revokes(link) {
+				return fault.New(fault.CertificateRevoked, "the certificate of %s, serial %s, is revoked by its issuer's list", link.Subject, ca.FormatSerial(link.SerialNumber))
+			}
+		}
+	}
+	if now.Before(c.leaf.NotBefore) || now.After(c.leaf.NotAfter) {
+		return fault.New(fault.CertificateExpired, "the signing certificate is valid from %s to %s",
+			c.leaf.NotBefore.UTC().Format(time.RFC3339), c.leaf.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// SetStopped says under which signing certificates, by the SHA-256 of their DER,
+// nothing is to be signed. It holds at once, for requests in flight, too: what is
+// not released yet never is.
+func (s *Server) SetStopped(certificates map[[32]byte]bool) {
+	own := maps.Clone(certificates)
+	s.stopped.Store(&own)
+}
+
+// SetRevocations puts revocation lists for the signing certificates in force, as
+// [Server.SetStopped] does; nil revokes nothing.
+func (s *Server) SetRevocations(lists *ca.CRLs) { s.revoked.Store(lists) }
+
+// Standing is how a signing certificate is.
+type Standing struct {
+	Certificate *x509.Certificate
+	InForce     bool
+	From        time.Time // when the next one is to come into force; zero for the first
+	Err         error     // why nothing can be signed under it; nil when something can
+}
+
+// Standings returns how the signing certificates are: the one in force first,
+// and then the one that is to follow. A certificate that is to be valid only from
+// its time on is judged by that time. It does not block.
+func (s *Server) Standings() []Standing {
+	current, now := s.inForce(), s.clock()
+	all := []Standing{s.look(current, now)}
+	all[0].InForce = true
+	if s.next != nil && s.next != current {
+		all = append(all, s.look(s.next, later(now, s.next.from)))
+	}
+	return all
+}
+
+func (s *Server) look(c *certificate, at time.Time) Standing {
+	err := s.standing(c, at)
+	if err == nil {
+		err = c.key.Ready()
+	}
+	return Standing{Certificate: c.leaf, From: c.from, Err: err}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// overlook tells the log and [FilesService] of a next certificate that could not
+// take over, as far as that is not what ails the one in force, too.
+func (s *Server) overlook(current *certificate, ails error) {
+	if s.next == nil || s.next == current {
+		s.lacking.Store(false)
+		return
+	}
+	err := s.look(s.next, later(s.clock(), s.next.from)).Err
+	if err != nil && ails != nil {
+		return // what it is will show
+	}
+	switch before := s.lacking.Swap(err != nil); {
+	case err != nil && !before:
+		s.log.Warn("the next signing certificate could not take over: the one before stays in force",
+			slog.String("certificate", s.next.name()), slog.Time("from", s.next.from), slog.String("error", err.Error()))
+	case err == nil && before:
+		s.log.Info("the next signing certificate can take over", slog.String("certificate", s.next.name()), slog.Time("from", s.next.from))
+	}
+}
