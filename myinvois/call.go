@@ -125,9 +125,13 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 		return nil, &Error{Doing: r.doing, cause: cmp.Or(ctx.Err(), unaddressed(err))}
 	}
 	defer got.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(got.Body, r.most+1))
-	if err == nil && int64(len(body)) > r.most {
-		err = fmt.Errorf("the answer is longer than %d bytes", r.most)
+	most := r.most
+	if got.StatusCode >= 300 {
+		most = min(most, maxToken) // a refusal is short
+	}
+	body, err := io.ReadAll(io.LimitReader(got.Body, most+1))
+	if err == nil && int64(len(body)) > most {
+		err = fmt.Errorf("the answer is longer than %d bytes", most)
 	}
 	if got.StatusCode < 300 {
 		if err != nil {

@@ -252,8 +252,8 @@ func (j *Journal) Entries() ([]Entry, error) {
 	return all, read(err)
 }
 
-// Open returns the entries that are not final, the oldest first.
-func (j *Journal) Open() ([]Entry, error) {
+// Unfinished returns the entries that are not final, the oldest first.
+func (j *Journal) Unfinished() ([]Entry, error) {
 	var all []Entry
 	err := j.db.View(func(tx *bbolt.Tx) error {
 		return tx.Bucket(openBucket).ForEach(func(id, _ []byte) error {

@@ -47,13 +47,13 @@ func TestTheJournalRemembers(t *testing.T) {
 	if e, err := j.Find(other, first.Input); err != nil || e != nil {
 		t.Errorf("another's: got %v, %v, want none", e, err)
 	}
-	if open, err := j.Open(); err != nil || len(open) != 3 {
+	if open, err := j.Unfinished(); err != nil || len(open) != 3 {
 		t.Errorf("got %d open, %v, want 3", len(open), err)
 	}
 	if err := j.Cancelled(ids[0], "no reason"); err != nil {
 		t.Fatal(err)
 	}
-	if open, err := j.Open(); err != nil || len(open) != 2 {
+	if open, err := j.Unfinished(); err != nil || len(open) != 2 {
 		t.Errorf("after one is final: got %d open, %v, want 2", len(open), err)
 	}
 }

@@ -183,6 +183,7 @@ func TestDrillEachOf250DocumentsIsAcceptedOnceThroughFaultsAndKills(t *testing.T
 				killed++
 			}
 		}
+		submits(t, d, config, []string{"--resume"}, -1) // what is written down already; troubles may leave some
 		last := result{code: -1}
 		for n := 1; last.code != 0; n++ {
 			if last = submits(t, d, config, names, -1); n == 5 && last.code != 0 {

@@ -177,7 +177,7 @@ func (r *submission) adopt(p *paper, e *myinvois.Entry) {
 // resumed are the documents that earlier runs have left.
 func (r *submission) resumed() ([]*paper, error) {
 	r.report = newReporter(r.streams, 0, "", "")
-	left, err := r.journal.Open()
+	left, err := r.journal.Unfinished()
 	if err != nil {
 		return nil, err
 	}
@@ -330,11 +330,7 @@ func (l *pile) keep(p *paper, content []byte) error {
 	if l.out == "" {
 		return nil
 	}
-	name := p.name
-	if name == standard {
-		name = "standard-input"
-	}
-	return write(l.streams, task{p.name, signedName(name, l.out)}, content)
+	return write(l.streams, task{p.name, signedName(p.name, l.out)}, content)
 }
 
 // issueWindow is how old a document may be when it is submitted.

@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/client"
+	"github.com/roamsign/roamsign/myinvois"
 	"github.com/roamsign/roamsign/myinvois/sandbox"
+	"github.com/roamsign/roamsign/policy"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -114,6 +117,50 @@ func reissued(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+func TestWhatATaxpayerHasNotAllowedIsRefusedHere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "credentials.yaml")
+	const text = "clients:\n  - {client_id: a, secrets: [{secret: s, expires: 2099-12-31}]}\n" +
+		"  - {client_id: b, as: taxpayer, tin: C55555555550, secrets: [{secret: s, expires: 2099-12-31}]}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secrets, err := myinvois.LoadCredentials(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)
+	submit, hour := []string{"submit"}, time.Hour
+	c := &counter{secrets: secrets, taxpayers: []client.Taxpayer{
+		{TIN: "C11111111110", Rights: submit},
+		{TIN: "C22222222220", Rights: []string{"cancel"}},
+		{TIN: "C33333333330", Rights: submit, NotAfter: now},
+		{TIN: "C44444444440", Rights: submit, NotBefore: now.Add(hour)},
+		{TIN: "C55555555550"},
+		{TIN: "IG12345678912:201901234567", Rights: submit, NotBefore: now, NotAfter: now.Add(hour)},
+		{TIN: "C66666666660", Intermediary: true},
+	}}
+	for _, row := range []struct{ tin, brn, want string }{
+		{"C11111111110", "", ""},
+		{"C22222222220", "", `has not given its intermediary the right "submit"`},
+		{"C33333333330", "", "ended at 2026-07-01"},
+		{"C44444444440", "", "begins at 2026-07-01T01:00:00Z"},
+		{"C55555555550", "", ""}, // logs in itself
+		{"IG12345678912", "201901234567", ""},
+		{"IG12345678912", "201901234599", "does not let this client act for IG12345678912"},
+		{"C66666666660", "", ""},
+		{"C77777777770", "", "does not let this client act for C77777777770"},
+		{"", "", "does not let this client act for"},
+	} {
+		found, err := c.of(row.tin, row.brn)
+		if err == nil {
+			err = c.may(found, policy.Submit, now)
+		}
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) {
+			t.Errorf("%s %s: got %v, want %q", row.tin, row.brn, err, row.want)
+		}
+	}
 }
 
 func TestTheHelpNamesEachKeyOfThePlatformsConfiguration(t *testing.T) {

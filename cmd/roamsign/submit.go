@@ -192,7 +192,7 @@ func (r *submission) nameOf(e myinvois.Entry) string {
 
 // remind tells of what earlier runs have left.
 func (r *submission) remind() {
-	left, err := r.journal.Open()
+	left, err := r.journal.Unfinished()
 	if err != nil {
 		return
 	}
