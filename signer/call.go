@@ -92,7 +92,7 @@ func (s *Server) finish(ctx context.Context, method string, c *call, err error, 
 		return err
 	}
 	took := time.Since(began)
-	s.record(ctx, path.Base(method), c, err, took)
+	s.tracer.ended(ctx, c, s.record(ctx, path.Base(method), c, err, took))
 	s.observe(path.Base(method), c, err, took)
 	if err != nil {
 		return refuse(err, c.id).status()
@@ -107,9 +107,9 @@ func recovered(err *error) {
 	}
 }
 
-// record writes a request's line.
-func (s *Server) record(ctx context.Context, method string, c *call, err error, took time.Duration) {
-	outcome := cmp.Or(c.outcome, "OK")
+// record writes a request's line, and returns the outcome that it tells.
+func (s *Server) record(ctx context.Context, method string, c *call, err error, took time.Duration) (outcome string) {
+	outcome = cmp.Or(c.outcome, "OK")
 	attrs := []slog.Attr{slog.String("method", method), slog.String("caller", string(c.caller))}
 	if c.tin != "" {
 		attrs = append(attrs, slog.String("tin", string(c.tin)))
@@ -125,6 +125,7 @@ func (s *Server) record(ctx context.Context, method string, c *call, err error, 
 	}
 	attrs = append(attrs, slog.String("outcome", outcome))
 	s.log.LogAttrs(ctx, c.level, "request", append(attrs, c.attrs...)...)
+	return outcome
 }
 
 // severity is the level of a request's line: what an operator must look into

@@ -37,6 +37,7 @@ const appendAgain = time.Second
 type recorder struct {
 	record   Record
 	instance string
+	tracer   tracer
 	under    chan struct{} // has one element for each append under way
 }
 
@@ -88,9 +89,11 @@ func (r *recorder) begin(ctx context.Context, entry audit.Entry) appending {
 		a <- appended{err: recordFault(errors.New("too many entries are on their way to the record"))}
 		return a
 	}
+	ctx, traced := r.tracer.begin(ctx, "record")
 	go func() {
 		defer func() { <-r.under }()
 		index, err := r.append(ctx, entry)
+		traced.end(err)
 		a <- appended{index, err}
 	}()
 	return a

@@ -91,7 +91,7 @@ func (s *Server) keepState() (end func() error, err error) {
 }
 
 func (s *Server) options(stopping context.Context) []grpc.ServerOption {
-	return []grpc.ServerOption{
+	return append(s.tracer.options(),
 		grpc.Creds(s.transport()),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.InTapHandle(s.tap),
@@ -104,7 +104,7 @@ func (s *Server) options(stopping context.Context) []grpc.ServerOption {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.WaitForHandlers(true),
-	}
+	)
 }
 
 // drain lets requests in flight finish, and cuts off those that take too long:

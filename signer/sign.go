@@ -92,6 +92,7 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, 
 	if !work.grant.Valid() {
 		return pending{}, fault.New(fault.NotAllowed, "signing what was not admitted")
 	}
+	ctx = s.tracer.of(ctx, work.id)
 	turn, err := s.turn(ctx, work.grant)
 	if err != nil {
 		return pending{}, err
@@ -127,17 +128,24 @@ func (s *Server) again(ctx context.Context, work admitted, digest [32]byte, wron
 
 // turn waits for the caller's turn.
 func (s *Server) turn(ctx context.Context, grant policy.Grant) (turn, error) {
-	return s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
+	ctx, traced := s.tracer.begin(ctx, "queue")
+	got, err := s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
+	traced.end(err)
+	return got, err
 }
 
 // obtain has a digest signed in the caller's turn, and verifies what the key
 // gave.
 func (s *Server) obtain(ctx context.Context, under *certificate, digest [32]byte, turn turn) (signature, error) {
-	raw, err := under.ask(ctx, digest, turn)
+	in, traced := s.tracer.begin(ctx, "hsm")
+	raw, err := under.ask(in, digest, turn)
+	traced.end(err)
 	if err != nil {
 		return nil, err
 	}
+	_, traced = s.tracer.begin(ctx, "verify")
 	verified, err := under.verify(digest, raw)
+	traced.end(err)
 	if err != nil {
 		under.key.Suspect(digest)
 	}

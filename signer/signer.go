@@ -22,6 +22,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/policy"
 )
@@ -46,8 +48,8 @@ type Key interface {
 	Ready() error
 }
 
-// Parts is what a server is made of. Observer and Clock may be left out; all else
-// is needed.
+// Parts is what a server is made of. Observer, Tracing and Clock may be left out;
+// all else is needed.
 type Parts struct {
 	// Config must be valid; see [Config.Validate].
 	Config Config
@@ -76,6 +78,8 @@ type Parts struct {
 	Log *slog.Logger
 	// Observer is told what the service does. It may be left out.
 	Observer Observer
+	// Tracing makes the spans of requests. It may be left out: then there are none.
+	Tracing trace.TracerProvider
 	// Clock tells the time by which windows and certificates are judged;
 	// without it, the machine's.
 	Clock func() time.Time
@@ -108,6 +112,7 @@ type Server struct {
 	recorder    *recorder
 	log         *slog.Logger
 	observer    Observer
+	tracer      tracer
 	clock       func() time.Time
 }
 
@@ -134,6 +139,7 @@ func New(p Parts) (*Server, error) {
 		sessions: p.Sessions,
 		log:      p.Log,
 		observer: p.Observer,
+		tracer:   newTracer(p.Tracing),
 		clock:    p.Clock,
 	}
 	s.current.Store(newCertificate(p.Key, p.Certificate, p.Chain, time.Time{}))
@@ -145,6 +151,7 @@ func New(p Parts) (*Server, error) {
 	s.queue.observer = p.Observer
 	s.readFrom(p.Receipts, p.Index)
 	s.recorder = newRecorder(p.Record, config.Instance)
+	s.recorder.tracer = s.tracer
 	s.newcomers = newNewcomers(mostNewcomers, mostFromAnywhere)
 	s.flights = newFlights(s.config.Limits.Requests)
 	s.asides = newFlights(s.config.Limits.Connections)
