@@ -218,12 +218,16 @@ func TestWhatBeganUnderACertificateIsFinishedUnderIt(t *testing.T) {
 // for a session.
 func (r *rig) awaitRequests(n int) {
 	r.t.Helper()
-	for late := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	ticks, late := time.NewTicker(time.Millisecond), time.After(20*time.Second)
+	defer ticks.Stop()
+	for {
 		stats := r.server.Stats()
 		if stats.Requests >= n && len(stats.Waiting) > 0 {
 			return
 		}
-		if time.Now().After(late) {
+		select {
+		case <-ticks.C:
+		case <-late:
 			r.t.Fatalf("got %+v, want %d requests in flight", stats, n)
 		}
 	}
