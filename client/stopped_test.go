@@ -186,8 +186,8 @@ func TestAServerThatKeepsFailingIsLeftOutForLonger(t *testing.T) {
 		s.readmit(at)
 		return len(s.state().Endpoints)
 	}
-	for i, hold := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-		hold *= time.Second
+	const second = time.Second
+	for i, hold := range []time.Duration{second, 2 * second, 4 * second, 8 * second, 16 * second, 30 * second, 30 * second} {
 		s.failed("a:1", now, now)
 		s.failed("a:1", now, now.Add(hold/2)) // another call's, of the same connection
 		if got := listed(now.Add(hold - 1)); got != 1 {

@@ -48,9 +48,11 @@ func propagate(ctx context.Context, method string, in, out any, conn *grpc.Clien
 	if trace.SpanContextFromContext(ctx).IsValid() {
 		said := propagation.MapCarrier{}
 		propagation.TraceContext{}.Inject(ctx, said)
+		var headers []string
 		for key, value := range said {
-			ctx = metadata.AppendToOutgoingContext(ctx, key, value)
+			headers = append(headers, key, value)
 		}
+		ctx = metadata.AppendToOutgoingContext(ctx, headers...)
 	}
 	return invoke(ctx, method, in, out, conn, opts...)
 }
