@@ -17,6 +17,7 @@ import (
 // for concurrent use.
 type CRLs struct {
 	revoked map[string]struct{} // by the issuer's name and the serial number
+	issuers map[string]struct{} // by name
 	renewal time.Time
 }
 
@@ -28,6 +29,15 @@ func (l *CRLs) Revokes(c *x509.Certificate) bool {
 	}
 	_, revoked := l.revoked[entryOf(c.RawIssuer, c.SerialNumber.Bytes())]
 	return revoked
+}
+
+// Covers reports whether there is a list of the certificate's issuer.
+func (l *CRLs) Covers(c *x509.Certificate) bool {
+	if l == nil {
+		return false
+	}
+	_, covered := l.issuers[string(c.RawIssuer)]
+	return covered
 }
 
 // RenewalDue returns when the first of the lists should have been replaced by a
@@ -63,7 +73,7 @@ func ParseCRLs(text []byte, issuers []*x509.Certificate) (*CRLs, error) {
 	if err != nil {
 		return nil, err
 	}
-	lists := &CRLs{revoked: map[string]struct{}{}}
+	lists := &CRLs{revoked: map[string]struct{}{}, issuers: map[string]struct{}{}}
 	for i, der := range ders {
 		list, err := x509.ParseRevocationList(der)
 		if err == nil {
@@ -72,6 +82,7 @@ func ParseCRLs(text []byte, issuers []*x509.Certificate) (*CRLs, error) {
 		if err != nil {
 			return nil, fmt.Errorf("revocation list %d: %w", i+1, err)
 		}
+		lists.issuers[string(list.RawIssuer)] = struct{}{}
 		for _, entry := range list.RevokedCertificateEntries {
 			lists.revoked[entryOf(list.RawIssuer, entry.SerialNumber.Bytes())] = struct{}{}
 		}
@@ -120,7 +131,7 @@ func signedByOne(list *x509.RevocationList, issuers []*x509.Certificate) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("none of the authorities whose clients may connect has signed it (it is from %v)", list.Issuer)
+	return fmt.Errorf("none of the authorities that are named beside it has signed it (it is from %v)", list.Issuer)
 }
 
 func criticalOf(list *x509.RevocationList) asn1.ObjectIdentifier {

@@ -114,6 +114,9 @@ func (s *Server) SetStopped(certificates map[[32]byte]bool) {
 // [Server.SetStopped] does; nil revokes nothing.
 func (s *Server) SetRevocations(lists *ca.CRLs) { s.revoked.Store(lists) }
 
+// RevocationsDue returns when the first of these lists is to be renewed, or zero.
+func (s *Server) RevocationsDue() time.Time { return s.revoked.Load().RenewalDue() }
+
 // Standing is how a signing certificate is.
 type Standing struct {
 	Certificate *x509.Certificate

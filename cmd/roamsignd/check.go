@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,7 +22,8 @@ func checkCommand() command.Command {
 what the token's module is configured by, and the audit log. Every fault is told with its line. A warning
 is no fault: something stands in the policy that denies more than it seems to, such as
 a representation that has ended. With --login it also logs in to the token
-and proves that the key there belongs to the signing certificate. A wrong PIN counts
+and proves that the key there belongs to the signing certificate, and that of the next
+one to it. It warns of a certificate that ends within 30 days. A wrong PIN counts
 against the token's tries, so do not repeat it.
 
 With --ready it asks the running service instead, over gRPC as its callers do, whether
@@ -45,9 +47,12 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --ready`,
 				}
 				s, err := load(*path)
 				if s != nil {
-					err = errors.Join(err, s.holder(s.policy), s.current(time.Now()), s.recorded(ctx))
+					err = errors.Join(err, s.holders(s.policy), s.current(time.Now()), s.recorded(ctx))
 					for _, w := range s.warnings(s.policy, time.Now()) {
 						fmt.Fprintf(streams.Err, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
+					}
+					if w := s.ending(time.Now()); w != nil {
+						fmt.Fprintf(streams.Err, "roamsignd: warning: %v\n", w)
 					}
 					if s.Signer.State == "" && s.policy.Daily() {
 						fmt.Fprintf(streams.Err, "roamsignd: %s: warning: a restart forgets what was used of daily quotas: name a folder for it with the key state\n", *path)
@@ -86,18 +91,29 @@ func (s *setup) prove(ctx context.Context) error {
 	}
 	for _, h := range tokens.Health() {
 		err = errors.Join(err, h.Err)
+		if h.Err == nil {
+			err = errors.Join(err, prefixed("signing.next", h.Next))
+		}
 	}
 	return errors.Join(err, shut(tokens))
 }
 
-// holder tells whether the signing certificate is that of the policy's
-// intermediary, as far as both could be read, and what to do if it is not.
-func (s *setup) holder(rules *policy.Policy) error {
-	if len(s.chain) == 0 {
-		return nil
+// holders tells whether the signing certificates are those of the policy's
+// intermediary, as far as all could be read, and what to do if they are not.
+func (s *setup) holders(rules *policy.Policy) error {
+	var err error
+	if len(s.chain) > 0 {
+		err = s.holder(rules, s.chain[0], "signing.certificate")
 	}
+	if s.next != nil {
+		err = errors.Join(err, s.holder(rules, s.next.chain[0], "signing.next.certificate"))
+	}
+	return err
+}
+
+func (s *setup) holder(rules *policy.Policy, certificate *x509.Certificate, key string) error {
 	var tin, brn string
-	for _, name := range s.chain[0].Subject.Names {
+	for _, name := range certificate.Subject.Names {
 		value, _ := name.Value.(string)
 		switch name.Type.String() {
 		case "2.5.4.97": // organizationIdentifier
@@ -107,8 +123,8 @@ func (s *setup) holder(rules *policy.Policy) error {
 		}
 	}
 	if err := rules.CheckHolder(tin, brn); err != nil {
-		return fmt.Errorf("%w: LHDN would refuse what is signed (DS311, DS312): correct the intermediary there, or name the certificate of its own in signing.certificate",
-			errors.Join(faultsOf(s.Policy, err)...))
+		return fmt.Errorf("%w: LHDN would refuse what is signed (DS311, DS312): correct the intermediary there, or name the certificate of its own in %s",
+			errors.Join(faultsOf(s.Policy, err)...), key)
 	}
 	return nil
 }

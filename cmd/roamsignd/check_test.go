@@ -184,7 +184,7 @@ func TestWhatCheckWouldWarnOfInANewPolicyIsInTheLog(t *testing.T) {
 	d := newLookout(t, asMade)
 	write(t, d.file(devPolicy), oddPolicy)
 	d.readAll()
-	d.expect(
+	d.expect("what=stopped",
 		"level=WARN|roamsignd check tells all|file="+d.file(devPolicy)+"|warnings=2|line 2: the representation of taxpayer C20880050010 ended",
 		`level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration",
 	)
@@ -197,7 +197,7 @@ func TestAPolicyOfAnotherIntermediaryIsNotTakenOver(t *testing.T) {
 	d := newLookout(t, asMade)
 	write(t, d.file(devPolicy), strings.ReplaceAll(oddPolicy, "202001234590", "202001234591"))
 	d.readAll()
-	d.expect(
+	d.expect("what=stopped",
 		"level=WARN|stays in force|what=policy|"+d.file(devPolicy)+": line 3: the intermediary is C20880050090, brn 202001234591|correct the intermediary",
 		"what=tls", "what=signing.certificate", "what=configuration",
 	)
@@ -209,10 +209,10 @@ func TestAPolicyOfAnotherIntermediaryIsNotTakenOver(t *testing.T) {
 	if len(d.told.policies) != 2 || d.told.report != nil {
 		t.Errorf("got %+v, want the corrected policy in force", d.told)
 	}
-	d.expect("roamsignd check tells all", `level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration")
+	d.expect("what=stopped", "roamsignd check tells all", `level=INFO msg="in force" what=policy`, "what=tls", "what=signing.certificate", "what=configuration")
 	check(t, ca.WriteCertificates(d.file(devSigning), rsaCertificate(t))) // nobody's
 	d.readAll()
-	d.expect("roamsignd check tells all", "what=policy", "what=tls",
+	d.expect("what=stopped", "roamsignd check tells all", "what=policy", "what=tls",
 		`level=WARN|not taken over|what=signing.certificate|the signing certificate is that of \"\", brn \"\"`, "what=configuration")
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -68,27 +67,6 @@ func (c *config) locateTokens(document *strict.Document) {
 	}
 }
 
-// signing is the certificate that documents are signed under.
-type signing struct {
-	// Certificate is a PEM file: the certificate first, then its issuers.
-	Certificate string `yaml:"certificate"`
-}
-
-// load reads the certificate and its issuers.
-func (s signing) load() ([]*x509.Certificate, error) {
-	if s.Certificate == "" {
-		return nil, errors.New("missing: name the PEM file of the signing certificate, its issuers after it")
-	}
-	chain, err := ca.LoadCertificates(s.Certificate)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := chain[0].PublicKey.(*rsa.PublicKey); !ok {
-		return nil, fmt.Errorf("%s: the key of the first certificate is %v, and MyInvois takes RSA only", s.Certificate, chain[0].PublicKeyAlgorithm)
-	}
-	return chain, nil
-}
-
 // setup is a configuration with what its files hold, read and found sound.
 type setup struct {
 	config
@@ -96,6 +74,10 @@ type setup struct {
 	credentials signer.Credentials
 	policy      *policy.Policy
 	chain       []*x509.Certificate // the signing certificate first
+	next        *successor          // nil: none follows
+	crls        *ca.CRLs            // of the signing certificates
+	stopped     stopList
+	clock       func() time.Time // by which it serves; nil: the machine's
 }
 
 // readForm reads a configuration file alone, without judging what it says. What
@@ -118,6 +100,7 @@ func decode(path string) (*setup, *strict.Document, error) {
 		return nil, nil, err
 	}
 	document.Locate("", s.Signer.Validate())
+	document.Locate("", s.Signing.Validate())
 	document.Locate("", prefixed("metrics", checkMetrics(s.Metrics)))
 	document.Locate("audit.", errors.Join(s.Audit.Validate(), s.Audit.checkListen()))
 	s.locateTokens(document)
@@ -135,6 +118,10 @@ func load(path string) (*setup, error) {
 	document.Locate("", err)
 	s.chain, err = s.Signing.load()
 	document.Locate("", prefixed("signing.certificate", err))
+	s.next, err = s.Signing.loadNext(s.chain)
+	document.Locate("", err)
+	s.crls, err = s.loadCRLs()
+	document.Locate("", prefixed("signing.crl", err))
 	_, err = s.Audit.keys()
 	document.Locate("", err)
 	var faults []error
@@ -147,7 +134,8 @@ func load(path string) (*setup, error) {
 			faults = faultsOf(s.Policy, err)
 		}
 	}
-	return s, errors.Join(append(faultsOf(path, document.Err()), faults...)...)
+	s.stopped, err = loadStopped(s.stoppedFile())
+	return s, errors.Join(append(append(faultsOf(path, document.Err()), faults...), err)...)
 }
 
 // loadPolicy reads the policy file.
@@ -167,8 +155,8 @@ func (s *setup) current(now time.Time) error {
 	if leaf := s.credentials.Certificate.Leaf; leaf != nil {
 		own[s.Signer.TLS.Certificate] = leaf
 	}
-	if len(s.chain) > 0 {
-		own[s.Signing.Certificate] = s.chain[0]
+	if path, leaf := s.due(now); leaf != nil {
+		own[path] = leaf
 	}
 	var faults []error
 	for _, path := range slices.Sorted(maps.Keys(own)) {
@@ -177,7 +165,7 @@ func (s *setup) current(now time.Time) error {
 				path, from.UTC().Format(time.RFC3339), to.UTC().Format(time.RFC3339), now.UTC().Format(time.RFC3339)))
 		}
 	}
-	return errors.Join(append(faults, s.credentials.Overdue(now))...)
+	return errors.Join(append(faults, s.credentials.Overdue(now), s.barred(), overdue(s.crls, now))...)
 }
 
 // prefixed begins an error with the key that it is about.
@@ -206,7 +194,7 @@ func faultsOf(path string, err error) (named []error) {
 // under takes relative paths from the folder of the file.
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
-	paths := []*string{&s.Policy, &s.Clients, &s.Probe, &s.Signing.Certificate, &s.Token.Module, &s.Token.PINFile}
+	paths := []*string{&s.Policy, &s.Clients, &s.Probe, &s.Signing.Certificate, &s.Signing.CRL, &s.Signing.Next.Certificate, &s.Token.Module, &s.Token.PINFile}
 	paths = append(paths, s.Audit.paths()...)
 	for i := range s.Tokens {
 		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)

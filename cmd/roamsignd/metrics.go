@@ -158,17 +158,22 @@ func (m *metrics) tookPolicy(p *policy.Policy) {
 // timed is tokens whose time is noted.
 type timed struct {
 	*hsm.Group
+	next           bool // with the key of the certificate that follows
 	signed, failed prometheus.Observer
 }
 
-func (m *metrics) timed(tokens *hsm.Group) timed {
-	return timed{tokens, m.keyTime.WithLabelValues("ok"), m.keyTime.WithLabelValues("error")}
+func (m *metrics) timed(tokens *hsm.Group, next bool) timed {
+	return timed{tokens, next, m.keyTime.WithLabelValues("ok"), m.keyTime.WithLabelValues("error")}
 }
 
 // SignDigest is that of the tokens.
 func (t timed) SignDigest(ctx context.Context, digest [32]byte) ([]byte, error) {
 	began := time.Now()
-	signature, err := t.Group.SignDigest(ctx, digest)
+	sign := t.Group.SignDigest
+	if t.next {
+		sign = t.SignNext
+	}
+	signature, err := sign(ctx, digest)
 	to := t.signed
 	if err != nil {
 		to = t.failed
@@ -197,6 +202,14 @@ func (r timedRecord) Append(ctx context.Context, entry audit.Entry) (uint64, err
 	}
 	to.Observe(time.Since(began).Seconds())
 	return index, err
+}
+
+// Ready is that of the tokens, for the key.
+func (t timed) Ready() error {
+	if t.next {
+		return t.NextReady()
+	}
+	return t.Group.Ready()
 }
 
 // watched is a server of which the metrics learn what files change.

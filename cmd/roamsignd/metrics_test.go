@@ -365,7 +365,7 @@ func TestMetricsAreForThisMachine(t *testing.T) {
 func BenchmarkObserver(b *testing.B) {
 	m := newMetrics(&setup{})
 	m.callers.Store(&map[string]bool{devCaller: true})
-	key := m.timed(nil)
+	key := m.timed(nil, false)
 	end := signer.Ending{Caller: devCaller, Method: "SignDigest", Outcome: signer.OutcomeOK, Count: 1}
 	for b.Loop() {
 		m.Waited(devCaller, time.Millisecond)

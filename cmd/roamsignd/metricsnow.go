@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -99,15 +100,28 @@ func (now moment) ofFiles(out sink) {
 			out.gauge("roamsign_certificate_expiry_timestamp_seconds", "When the certificate ends.", float64(c.NotAfter.Unix()), "which", which, "certificate", fingerprint)
 		}
 	}
-	expiry("signing", now.setup.chain[0])
+	for _, s := range now.server.Standings() {
+		which := map[bool]string{true: "signing", false: "next"}[s.InForce]
+		expiry(which, s.Certificate)
+		out.gauge("roamsign_certificate_usable", "1 if documents can be signed under the certificate, or could at its time.", number(s.Err == nil),
+			"which", which, "certificate", short(sha256.Sum256(s.Certificate.Raw)))
+	}
 	credentials := now.credentials.Load()
 	expiry("server", credentials.Certificate.Leaf)
 	for _, c := range credentials.Authorities() {
 		expiry("client_ca", c)
 	}
-	if due := credentials.CRLs.RenewalDue(); !due.IsZero() {
+	if due := sooner(credentials.CRLs.RenewalDue(), now.server.RevocationsDue()); !due.IsZero() {
 		out.gauge("roamsign_crl_due_timestamp_seconds", "When the first of the revocation lists is to be renewed.", float64(due.Unix()))
 	}
+}
+
+// sooner is the earlier of two times, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || (!b.IsZero() && b.Before(a)) {
+		return b
+	}
+	return a
 }
 
 // sink takes measurements.

@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/internal/strict"
 	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/signer"
@@ -29,6 +30,8 @@ const lookEvery = 500 * time.Millisecond
 type changeable interface {
 	SetPolicy(*policy.Policy)
 	SetCredentials(signer.Credentials) error
+	SetStopped(map[[32]byte]bool)
+	SetRevocations(*ca.CRLs)
 	ReportFiles(error)
 }
 
@@ -43,7 +46,10 @@ type reloader struct {
 	now         func() time.Time
 	credentials signer.Credentials // in force
 	sources     []*source
-	overdue     bool // a revocation list is, and the log says so
+	overdue     bool      // a revocation list is, and the log says so
+	stopped     stopList  // in force
+	crls        *ca.CRLs  // likewise
+	reminded    time.Time // when the log last told of a certificate that ends
 }
 
 // source is files that are read together.
@@ -53,6 +59,7 @@ type source struct {
 	// take reads them and puts in force what has no fault, but for what waits for
 	// a restart, which it names.
 	take  func() (waits []string, err error)
+	whole bool     // it is replaced as a whole, and so never half written
 	known bool     // they were read before
 	seen  [32]byte // their content when they were read
 	last  [32]byte // their content at the last look
@@ -62,13 +69,18 @@ type source struct {
 }
 
 func newReloader(s *setup, server changeable, log *slog.Logger) *reloader {
-	r := &reloader{setup: s, server: server, log: log, now: time.Now, credentials: s.credentials}
+	r := &reloader{setup: s, server: server, log: log, now: time.Now, credentials: s.credentials, stopped: s.stopped, crls: s.crls}
 	r.sources = []*source{
 		{name: "policy", files: []string{s.Policy}, take: r.takePolicy},
 		{name: "tls", files: s.Signer.TLS.Files(), take: r.takeCredentials},
-		{name: "signing.certificate", files: []string{s.Signing.Certificate}, take: r.compareSigning},
+		{name: "signing.certificate", files: s.Signing.files(), take: r.compareSigning},
 		{name: "configuration", files: []string{s.path}, take: r.compareConfig},
 	}
+	if s.Signing.CRL != "" {
+		r.sources = append(r.sources, &source{name: "signing.crl", files: []string{s.Signing.CRL}, take: r.takeCRLs})
+	}
+	stopped := &source{name: "stopped", files: []string{s.stoppedFile()}, take: r.takeStopped, whole: true}
+	r.sources = slices.Insert(r.sources, 0, stopped)
 	return r
 }
 
@@ -98,7 +110,7 @@ func (r *reloader) start(ctx context.Context, hangups <-chan os.Signal) (wait fu
 func (r *reloader) look() {
 	for _, s := range r.sources {
 		content := contentOf(s.files)
-		rests := content == s.last
+		rests := content == s.last || s.whole
 		s.last = content
 		if rests && (!s.known || content != s.seen) {
 			r.read(s, content)
@@ -144,7 +156,8 @@ func (r *reloader) report() {
 	for _, s := range r.sources {
 		faults = append(faults, prefixed(s.name, s.fault))
 	}
-	err := r.credentials.Overdue(r.now())
+	err := errors.Join(r.credentials.Overdue(r.now()), overdue(r.crls, r.now()))
+	r.remind(r.now())
 	switch {
 	case err != nil && !r.overdue:
 		r.log.Warn("a revocation list is overdue: it stays in force", "error", err.Error())
@@ -155,12 +168,50 @@ func (r *reloader) report() {
 	r.server.ReportFiles(errors.Join(append(faults, err)...))
 }
 
+// remind tells the log, once a day, of a signing certificate that ends soon.
+func (r *reloader) remind(now time.Time) {
+	if since := now.Sub(r.reminded); since >= 0 && since < 24*time.Hour {
+		return
+	}
+	if err := r.setup.ending(now); err != nil {
+		r.reminded = now
+		r.log.Warn("the signing certificate wants to be renewed", "error", err.Error())
+	}
+}
+
+// takeStopped takes over under which certificates nothing is signed.
+func (r *reloader) takeStopped() ([]string, error) {
+	next, err := loadStopped(r.setup.stoppedFile())
+	if err != nil {
+		return nil, err
+	}
+	r.server.SetStopped(next)
+	for _, name := range next.without(r.stopped) {
+		r.log.Warn("signing under a certificate is stopped", "certificate", name)
+	}
+	for _, name := range r.stopped.without(next) {
+		r.log.Warn("signing under a certificate is resumed", "certificate", name)
+	}
+	r.stopped = next
+	return nil, nil
+}
+
+func (r *reloader) takeCRLs() ([]string, error) {
+	lists, err := r.setup.loadCRLs()
+	if err != nil {
+		return nil, err
+	}
+	r.server.SetRevocations(lists)
+	r.crls = lists
+	return nil, nil
+}
+
 func (r *reloader) takePolicy() ([]string, error) {
 	rules, err := loadPolicy(r.setup.Policy)
 	if err != nil {
 		return nil, errors.Join(faultsOf(r.setup.Policy, err)...)
 	}
-	if err := r.setup.holder(rules); err != nil {
+	if err := r.setup.holders(rules); err != nil {
 		return nil, err
 	}
 	r.server.SetPolicy(rules)
@@ -194,16 +245,30 @@ func (r *reloader) takeCredentials() ([]string, error) {
 // restart.
 func (r *reloader) compareSigning() ([]string, error) {
 	chain, err := r.setup.Signing.load()
-	if err != nil || slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
+	if err != nil {
 		return nil, err
 	}
-	next := &setup{config: r.setup.config, chain: chain}
+	follows, err := r.setup.Signing.loadNext(chain)
+	if err != nil {
+		return nil, err
+	}
+	var waits []string
+	if !slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
+		waits = append(waits, "signing.certificate")
+	}
+	if follows != nil && !slices.EqualFunc(follows.chain, r.setup.next.chain, (*x509.Certificate).Equal) {
+		waits = append(waits, "signing.next.certificate")
+	}
+	if len(waits) == 0 {
+		return nil, nil
+	}
+	next := &setup{config: r.setup.config, chain: chain, next: follows}
 	if rules, err := loadPolicy(next.Policy); err == nil { // else that is told of the policy
-		if err := next.holder(rules); err != nil {
+		if err := next.holders(rules); err != nil {
 			return nil, err
 		}
 	}
-	return []string{"signing.certificate"}, nil
+	return waits, nil
 }
 
 // compareConfig finds the keys of the configuration that were changed. Which

@@ -23,6 +23,8 @@ import (
 type changes struct {
 	policies    []*policy.Policy
 	credentials []signer.Credentials
+	stopped     []map[[32]byte]bool
+	crls        []*ca.CRLs
 	report      error
 }
 
@@ -32,6 +34,10 @@ func (c *changes) SetCredentials(next signer.Credentials) error {
 	c.credentials = append(c.credentials, next)
 	return nil
 }
+
+func (c *changes) SetStopped(list map[[32]byte]bool) { c.stopped = append(c.stopped, list) }
+
+func (c *changes) SetRevocations(lists *ca.CRLs) { c.crls = append(c.crls, lists) }
 
 func (c *changes) ReportFiles(err error) { c.report = err }
 
@@ -137,7 +143,7 @@ func TestToldToReadItReadsAtOnce(t *testing.T) {
 	d := newLookout(t, asMade)
 	replace(t, d.file(devPolicy), "Kopi Kampung Baru", "Kopi Kampung Lama")
 	d.readAll()
-	d.expect("what=policy", "what=tls", "what=signing.certificate", "what=configuration")
+	d.expect("what=stopped", "what=policy", "what=tls", "what=signing.certificate", "what=configuration")
 	d.look()
 	d.look()
 	d.expect("")

@@ -24,6 +24,7 @@ token. It serves over gRPC, to the callers and for the taxpayers its policy name
 			keyGenerateCommand(), keyListCommand(), keyCSRCommand(), keyImportP12Command(), keyDeleteCommand(),
 			certImportCommand(), certShowCommand(),
 			clientAddCommand(), clientListCommand(), clientRevokeCommand(),
+			stopSigningCommand(),
 			auditInitCommand(),
 		},
 		Code: func(err error) int {

@@ -39,7 +39,8 @@ flight, within the configuration's limits.drain.
 
 The policy, the server's certificate and key, the client authorities and the
 revocations are read again when they change, and on SIGHUP. A file with a fault is
-not taken over: what was before stays in force, and the log says so.
+not taken over: what was before stays in force, and the log says so. The signing
+certificate that signing.next names takes over by itself at its time.
 
 Where systemd listens for it (roamsignd.socket) it serves on that socket, not on
 the configuration's listen: a restart then refuses no connection.
@@ -99,7 +100,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	hangups := make(chan os.Signal, 1)      // from here on SIGHUP ends nothing
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
-	if err := s.holder(s.policy); err != nil {
+	if err := s.holders(s.policy); err != nil {
 		return err
 	}
 	limitMemory()
@@ -124,10 +125,14 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	questions := &finder{dir: s.Audit.index(), log: record, lines: log}
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
-		Key: meter.timed(tokens), Sessions: tokens.Sessions(), Record: meter.timedRecord(record),
+		Key: meter.timed(tokens, false), Next: s.next.part(meter, tokens), Sessions: tokens.Sessions(), Record: meter.timedRecord(record),
 		Receipts: record, Index: questions,
-		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter,
+		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter, Clock: s.clock,
 	})
+	if err == nil {
+		server.SetStopped(s.stopped)
+		server.SetRevocations(s.crls)
+	}
 	if err == nil && ready != nil {
 		err = ready()
 	}
@@ -172,7 +177,7 @@ func whileAny(ctx context.Context, tokens *hsm.Group, serve func(context.Context
 func (s *setup) open(ctx context.Context, log *slog.Logger) (*hsm.Group, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	return hsm.OpenGroup(ctx, s.all(), s.chain[0], log)
+	return hsm.OpenGroup(ctx, s.next.inTokens(s.all()), s.chain[0], log)
 }
 
 // subjectOf writes the certificate's subject as MyInvois documents write names.
