@@ -32,6 +32,8 @@ type config struct {
 	// Metrics is the loopback address, HOST:PORT, on which Prometheus reads how the
 	// service does, at /metrics. Left out: nowhere.
 	Metrics string `yaml:"metrics"`
+	// Tracing has traces of requests delivered. Left out: there are none.
+	Tracing tracing `yaml:"tracing"`
 	// Audit is the record of what was signed, made once by "roamsignd audit init".
 	// Needed.
 	Audit auditing `yaml:"audit"`
@@ -102,6 +104,7 @@ func decode(path string) (*setup, *strict.Document, error) {
 	document.Locate("", s.Signer.Validate())
 	document.Locate("", s.Signing.Validate())
 	document.Locate("", prefixed("metrics", checkMetrics(s.Metrics)))
+	document.Locate("", s.Tracing.check())
 	document.Locate("audit.", errors.Join(s.Audit.Validate(), s.Audit.checkListen()))
 	s.locateTokens(document)
 	return s, document, nil
@@ -194,7 +197,7 @@ func faultsOf(path string, err error) (named []error) {
 // under takes relative paths from the folder of the file.
 func (s *setup) under(folder string) {
 	s.Signer = s.Signer.Under(folder)
-	paths := []*string{&s.Policy, &s.Clients, &s.Probe, &s.Signing.Certificate, &s.Signing.CRL, &s.Signing.Next.Certificate, &s.Token.Module, &s.Token.PINFile}
+	paths := []*string{&s.Policy, &s.Clients, &s.Probe, &s.Tracing.CA, &s.Signing.Certificate, &s.Signing.CRL, &s.Signing.Next.Certificate, &s.Token.Module, &s.Token.PINFile}
 	paths = append(paths, s.Audit.paths()...)
 	for i := range s.Tokens {
 		paths = append(paths, &s.Tokens[i].Module, &s.Tokens[i].PINFile)

@@ -121,13 +121,18 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 	if err != nil {
 		return errors.Join(err, closeRecord(record))
 	}
+	traces, delivered, err := s.Tracing.open(ctx, s.Signer.Instance, log)
+	if err != nil {
+		return errors.Join(err, closeRecord(record), shut(tokens))
+	}
+	defer delivered()
 	meter := newMetrics(s)
 	questions := &finder{dir: s.Audit.index(), log: record, lines: log}
 	server, err := signer.New(signer.Parts{
 		Config: s.Signer, Credentials: s.credentials, Policy: s.policy,
 		Key: meter.timed(tokens, false), Next: s.next.part(meter, tokens), Sessions: tokens.Sessions(), Record: meter.timedRecord(record),
 		Receipts: record, Index: questions,
-		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter, Clock: s.clock,
+		Certificate: s.chain[0], Chain: s.chain[1:], Log: log, Observer: meter, Tracing: traces, Clock: s.clock,
 	})
 	if err == nil {
 		server.SetStopped(s.stopped)
