@@ -25,7 +25,7 @@ func (p *Policy) Warnings(certificate [32]byte, now time.Time) Faults {
 	for name, c := range p.callers {
 		if c.pinned && certificate != [32]byte{} && !c.uses(certificate) {
 			all = append(all, Fault{Line: c.pinLine, Message: fmt.Sprintf(
-				"caller %s may not use the current certificate, %x", name, certificate)})
+				"caller %s may not use signing certificate %x", name, certificate)})
 		}
 	}
 	for i, t := range p.taxpayers {

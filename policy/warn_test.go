@@ -113,7 +113,7 @@ func TestTheCertificateIsCheckedAgainstThePolicy(t *testing.T) {
 	}{
 		{"one that all may use", other, nil},
 		{"one that some may use", some, []string{
-			"line 21: caller portal.example.com may not use the current certificate, 0700000000000000000000000000000000000000000000000000000000000000"}},
+			"line 21: caller portal.example.com may not use signing certificate 0700000000000000000000000000000000000000000000000000000000000000"}},
 		{"none", [32]byte{}, nil},
 	} {
 		var got []string

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
@@ -48,15 +50,7 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --ready`,
 				s, err := load(*path)
 				if s != nil {
 					err = errors.Join(err, s.holders(s.policy), s.current(time.Now()), s.recorded(ctx))
-					for _, w := range s.warnings(s.policy, time.Now()) {
-						fmt.Fprintf(streams.Err, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
-					}
-					if w := s.ending(time.Now()); w != nil {
-						fmt.Fprintf(streams.Err, "roamsignd: warning: %v\n", w)
-					}
-					if s.Signer.State == "" && s.policy.Daily() {
-						fmt.Fprintf(streams.Err, "roamsignd: %s: warning: a restart forgets what was used of daily quotas: name a folder for it with the key state\n", *path)
-					}
+					s.warn(streams.Err, time.Now())
 				}
 				if err != nil {
 					return err
@@ -72,6 +66,19 @@ roamsignd check --config /etc/roamsign/roamsignd.yaml --ready`,
 				return nil
 			}
 		},
+	}
+}
+
+// warn tells what is no fault, and likely not what is wanted.
+func (s *setup) warn(to io.Writer, now time.Time) {
+	for _, w := range s.warnings(s.policy, now) {
+		fmt.Fprintf(to, "roamsignd: %s: line %d: warning: %s\n", s.Policy, w.Line, w.Message)
+	}
+	if err := s.ending(now); err != nil {
+		fmt.Fprintf(to, "roamsignd: warning: %v\n", err)
+	}
+	if s.Signer.State == "" && s.policy.Daily() {
+		fmt.Fprintf(to, "roamsignd: %s: warning: a restart forgets what was used of daily quotas: name a folder for it with the key state\n", s.path)
 	}
 }
 
@@ -129,11 +136,21 @@ func (s *setup) holder(rules *policy.Policy, certificate *x509.Certificate, key 
 	return nil
 }
 
-// warnings are the policy's, under the signing certificate if it could be read.
+// warnings are the policy's, under the signing certificates that could be read: who
+// is bound to one of them would be stopped by the change to the next.
 func (s *setup) warnings(rules *policy.Policy, now time.Time) policy.Faults {
 	var certificate [32]byte
 	if len(s.chain) > 0 {
 		certificate = sha256.Sum256(s.chain[0].Raw)
 	}
-	return rules.Warnings(certificate, now)
+	all := rules.Warnings(certificate, now)
+	if s.next == nil {
+		return all
+	}
+	for _, w := range rules.Warnings(sha256.Sum256(s.next.chain[0].Raw), now) {
+		if !slices.Contains(all, w) {
+			all = append(all, w)
+		}
+	}
+	return all
 }

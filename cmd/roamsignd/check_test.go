@@ -129,7 +129,7 @@ func TestCheckWarnsOfWhatIsNoFault(t *testing.T) {
 	}
 	want := []string{
 		rules + ": line 2: warning: the representation of taxpayer C20880050010 ended at 2025-07-01T00:00:00+08:00",
-		rules + ": line 8: warning: caller erp.example.com may not use the current certificate, " + sumOf(t, filepath.Join(dir, devSigning)),
+		rules + ": line 8: warning: caller erp.example.com may not use signing certificate " + sumOf(t, filepath.Join(dir, devSigning)),
 	}
 	if got := lines(errs); !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("warnings (-want +got):\n%s", cmp.Diff(want, got))

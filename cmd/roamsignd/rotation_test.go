@@ -378,3 +378,29 @@ func TestACertificateThatEndsIsWarnedOfOnceADay(t *testing.T) {
 		t.Errorf("with one that follows too late: got %v, want that it is told", err)
 	}
 }
+
+// TestACallerBoundToOneOfTwoCertificatesIsWarnedOf before the change stops it.
+func TestACallerBoundToOneOfTwoCertificatesIsWarnedOf(t *testing.T) {
+	r := newRenewing(t)
+	next := r.follows(r.first.PublicKey.(*rsa.PublicKey), time.Now().Add(time.Hour), false)
+	policy := read(t, r.file(devPolicy))
+	for _, row := range []struct {
+		bound []string
+		want  []string // those that are told
+	}{
+		{[]string{fingerprintOf(r.first)}, []string{fingerprintOf(next)}},
+		{[]string{fingerprintOf(next)}, []string{fingerprintOf(r.first)}},
+		{[]string{fingerprintOf(r.first), fingerprintOf(next)}, nil},
+	} {
+		write(t, r.file(devPolicy), policy+"    certificate: ["+strings.Join(row.bound, ", ")+"]\n")
+		code, _, errs := ends(t, "check", "--config", r.config)
+		if code != 0 || strings.Count(errs, "may not use signing certificate") != len(row.want) {
+			t.Errorf("bound to %v: got %d and %s, want %d warnings", row.bound, code, errs, len(row.want))
+		}
+		for _, each := range row.want {
+			if !strings.Contains(errs, "may not use signing certificate "+each) {
+				t.Errorf("bound to %v: got %s, want %s told", row.bound, errs, each)
+			}
+		}
+	}
+}
