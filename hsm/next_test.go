@@ -96,3 +96,35 @@ func TestANextKeyThatNoTokenCouldHaveIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestASecondKeyIsUsedWhereItIs: one of two tokens has it, and signs all that is
+// asked of it.
+func TestASecondKeyIsUsedWhereItIs(t *testing.T) {
+	v := newVault(t)
+	next := named{newRSA(t, 2048), "next", otherID}
+	certificate := softhsmtest.Certificate(t, &next.key.PublicKey)
+	v.hold(t, v.own)
+	twin := softhsmtest.Twin(t, v.Token)
+	v.hold(t, v.own, next)
+	configs := []hsm.Config{twin.Config.WithNext("next", "0b", certificate), v.Config.WithNext("next", "0b", certificate)}
+	group, err := hsm.OpenGroup(t.Context(), configs, v.Certificate, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 {
+		digest := randomDigest()
+		signature, err := group.SignNext(t.Context(), digest)
+		if err == nil {
+			err = rsa.VerifyPKCS1v15(&next.key.PublicKey, crypto.SHA256, digest[:], signature)
+		}
+		if err != nil {
+			t.Errorf("with the second key: %v", err)
+		}
+	}
+	if health := group.Health(); group.NextReady() != nil || health[0].Next == nil || health[1].Next != nil || health[0].Err != nil || health[1].Err != nil {
+		t.Errorf("got ready %v and %+v, want the second key in the second token alone, and both in service", group.NextReady(), health)
+	}
+	if err := group.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
