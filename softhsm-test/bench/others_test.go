@@ -101,13 +101,14 @@ func (s *stage) documents() []row {
 const atOnce = 10_000
 
 // memories is the service's memory: when it was started, the most since, a
-// flood of requests included, and when that is over.
+// flood of requests included, and when that is over and its callers are gone.
 func (s *stage) memories() []row {
 	own, plain := s.roamsignd(), s.grpc()
 	plainRest := plain.memory("VmRSS")
 	signed := own.flood(s.pace.flood)
 	most := own.memory("VmHWM")
 	plain.flood(s.pace.flood)
+	own.hangUp()
 	after := math.Inf(1)
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()

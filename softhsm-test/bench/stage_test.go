@@ -147,6 +147,7 @@ type server struct {
 	address     string
 	fingerprint [sha256.Size]byte // of the signing certificate
 	clients     []roamsignv1.SignerServiceClient
+	open        []*grpc.ClientConn // those of clients, in order, and of other callers
 	asked       atomic.Uint64
 }
 
@@ -223,6 +224,14 @@ func (v *server) connect(count int) {
 	}
 }
 
+// hangUp closes all connections but the first.
+func (v *server) hangUp() {
+	for _, connection := range v.open[1:] {
+		v.stage.check(connection.Close())
+	}
+	v.clients, v.open = v.clients[:1], v.open[:1]
+}
+
 // dial opens one more connection, as whom the certificate names.
 func (v *server) dial(own tls.Certificate) roamsignv1.SignerServiceClient {
 	s := v.stage
@@ -233,6 +242,7 @@ func (v *server) dial(own tls.Certificate) roamsignv1.SignerServiceClient {
 		&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{own}})))
 	s.check(err)
 	s.b.Cleanup(func() { _ = connection.Close() })
+	v.open = append(v.open, connection)
 	return roamsignv1.NewSignerServiceClient(connection)
 }
 
