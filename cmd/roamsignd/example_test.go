@@ -15,7 +15,7 @@ import (
 var leftOut = regexp.MustCompile(`(?m)^( *)#(\S|  )`)
 
 // The configuration that the package installs shows every key, and nothing that
-// is no key.
+// is no key; the manual says of each section what it trusts.
 func TestExampleConfigurationShowsEveryKey(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../../deploy/roamsign.yaml")
@@ -38,12 +38,18 @@ func TestExampleConfigurationShowsEveryKey(t *testing.T) {
 			}
 		}
 	}
+	threats, err := os.ReadFile("../../docs/THREATS.md")
+	check(t, err)
 	keys := 0
 	for path := range keysOf(reflect.TypeFor[config](), "") {
 		keys++
 		key := path[strings.LastIndexByte(path, '.')+1:]
 		if !regexp.MustCompile(`(?m)^ *(- )?`+key+`:`).MatchString(whole) && !strings.Contains(whole, `"`+key+`:"`) {
 			t.Errorf("%s is not shown", path)
+		}
+		section, _, _ := strings.Cut(path, ".")
+		if !strings.Contains(string(threats), "| `"+section) {
+			t.Errorf("docs/THREATS.md does not say what %s trusts", section)
 		}
 	}
 	if keys < 30 {
