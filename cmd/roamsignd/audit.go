@@ -130,8 +130,8 @@ With --add-key it makes only the key files that are missing, for a log that is t
 name the new one beside the old in audit.key_files, run this, restart the service, and
 give both verifier keys to everybody who verifies. Once they have them, take the old
 one out of the configuration.`,
-		Example: `roamsignd audit init --config /etc/roamsign/roamsignd.yaml --name sign.example.com/log
-roamsignd audit init --config /etc/roamsign/roamsignd.yaml --add-key`,
+		Example: `roamsignd audit init --config /etc/roamsign/roamsign.yaml --name sign.example.com/log
+roamsignd audit init --config /etc/roamsign/roamsign.yaml --add-key`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			path := configFlag(flags)
 			i := &initiation{}

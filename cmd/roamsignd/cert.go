@@ -29,7 +29,7 @@ key, which is proven with a signature. Each point in which it leaves LHDN's prof
 named as a warning. The certificate goes into the token beside its key, where other
 programs look for it; with --out the whole of FILE goes to a file, which is where serve
 reads it (signing.certificate).`,
-		Example: `roamsignd cert import issued.pem --config /etc/roamsign/roamsignd.yaml --out /etc/roamsign/signing.pem
+		Example: `roamsignd cert import issued.pem --config /etc/roamsign/roamsign.yaml --out /etc/roamsign/signing.pem
 roamsignd cert import issued.pem --config roamsignd.yaml --out signing.pem --replace --roots roots.pem`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}
@@ -199,7 +199,7 @@ func certShowCommand() command.Command {
 signing.certificate names, with the days that are left and each point in which they leave
 LHDN's profile. It fails where the file's certificate is not for the key. Most tokens show
 certificates without a login; where this one does not, it logs in.`,
-		Example: `roamsignd cert show --config /etc/roamsign/roamsignd.yaml
+		Example: `roamsignd cert show --config /etc/roamsign/roamsign.yaml
 roamsignd cert show --config roamsignd.yaml --roots roots.pem --json`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}

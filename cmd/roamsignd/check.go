@@ -33,9 +33,9 @@ it can sign, and answers within a second: for probes. It asks as the client whos
 client.yaml, as roamsignd client add makes it, the configuration names with probe, or
 --as does; the policy need not name that client. It reads no PIN and touches no token.
 Exit codes: 0 it serves; 1 it does not, or does not answer; 2 wrong usage.`,
-		Example: `roamsignd check --config /etc/roamsign/roamsignd.yaml
-roamsignd check --config /etc/roamsign/roamsignd.yaml --login
-roamsignd check --config /etc/roamsign/roamsignd.yaml --ready`,
+		Example: `roamsignd check --config /etc/roamsign/roamsign.yaml
+roamsignd check --config /etc/roamsign/roamsign.yaml --login
+roamsignd check --config /etc/roamsign/roamsign.yaml --ready`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			path := configFlag(flags)
 			login := flags.Bool("login", false, "log in to the token, too, and prove its key")

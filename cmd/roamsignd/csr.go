@@ -47,7 +47,7 @@ file, since authorities differ:
   CN: Syarikat Contoh Sdn. Bhd.
   serialNumber: 202001234567
   E: cukai@contoh.example`,
-		Example: `roamsignd key csr --config /etc/roamsign/roamsignd.yaml --subject subject.yaml --out request.pem
+		Example: `roamsignd key csr --config /etc/roamsign/roamsign.yaml --subject subject.yaml --out request.pem
 roamsignd key csr --config roamsignd.yaml --country MY --organization "Contoh Sdn. Bhd." \
     --tin C20880050010 --common-name "Contoh Sdn. Bhd." --brn 202001234567`,
 		Define: func(flags *flag.FlagSet) command.Runner {

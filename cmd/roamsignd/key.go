@@ -29,7 +29,7 @@ func keyGenerateCommand() command.Command {
 		About: `Makes the key inside the token: sensitive, not extractable, and good for signing only.
 A label or ID that is taken is refused. Then it asks the token whether all that is so,
 and tells what it said.`,
-		Example: `roamsignd key generate --config /etc/roamsign/roamsignd.yaml
+		Example: `roamsignd key generate --config /etc/roamsign/roamsign.yaml
 roamsignd key generate --config roamsignd.yaml --label signing-2027 --id 2027 --bits 3072`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}
@@ -105,7 +105,7 @@ func keyListCommand() command.Command {
 		Name: "key list", Args: "(--config FILE | --module PATH --token LABEL) [FLAGS]", Purpose: "List the RSA keys of a token, and how it keeps them.",
 		About: `Logs in and lists the token's RSA keys with their attributes and certificates. With
 --label or --id it lists those that fit.`,
-		Example: `roamsignd key list --config /etc/roamsign/roamsignd.yaml
+		Example: `roamsignd key list --config /etc/roamsign/roamsign.yaml
 roamsignd key list --module /usr/lib/softhsm/libsofthsm2.so --token roamsign --json`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}

@@ -25,7 +25,7 @@ the clear, which is told.
 What it does not do: the key was made in software. Whoever has a copy of the file and its
 password, or had one of the machine that used it, can sign as before. A key that was made
 in the token (roamsignd key generate) and a certificate for it are better.`,
-		Example: `roamsignd key import-p12 soft.p12 --config /etc/roamsign/roamsignd.yaml --out /etc/roamsign/signing.pem
+		Example: `roamsignd key import-p12 soft.p12 --config /etc/roamsign/roamsign.yaml --out /etc/roamsign/signing.pem
 roamsignd key import-p12 soft.p12 --config roamsignd.yaml --label soft --id 0b --password-file password`,
 		Define: func(flags *flag.FlagSet) command.Runner {
 			c := &ceremony{}

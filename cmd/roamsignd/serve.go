@@ -47,7 +47,7 @@ the configuration's listen: a restart then refuses no connection.
 
 Exit codes: 0 stopped as told; 1 it could not start or go on; 2 wrong usage; 77 the
 token refused the PIN or would lock: do not start it again before that is mended.`,
-		Example: "roamsignd serve --config /etc/roamsign/roamsignd.yaml",
+		Example: "roamsignd serve --config /etc/roamsign/roamsign.yaml",
 		Define: func(flags *flag.FlagSet) command.Runner {
 			path := configFlag(flags)
 			return func(ctx context.Context, streams command.Streams, args []string) error {

@@ -30,7 +30,7 @@ func tokenListCommand() command.Command {
 of their PINs, and the mechanisms that matter here. With --config it tells which token
 and key the configuration names. With neither it looks where HSM makers put their
 libraries. It changes nothing.`,
-		Example: `roamsignd token list --config /etc/roamsign/roamsignd.yaml
+		Example: `roamsignd token list --config /etc/roamsign/roamsign.yaml
 roamsignd token list --module /usr/lib/softhsm/libsofthsm2.so --json
 roamsignd token list`,
 		Define: func(flags *flag.FlagSet) command.Runner {
