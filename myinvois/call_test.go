@@ -190,6 +190,41 @@ func TestA429IsObeyedByAll(t *testing.T) {
 	}
 }
 
+func TestThoseWhoQueuedAtAClosedGateDoNotPassTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{before: onlyFor("login", 1, func() (*httptest.ResponseRecorder, error) { return respond(429, "", "Retry-After", "300") })}
+		c := at(t, s, lasting(t))
+		var asking sync.WaitGroup
+		for i := range 200 {
+			asking.Go(func() {
+				if _, err := c.Login(t.Context(), fmt.Sprintf("C%011d", i)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		asking.Wait()
+		if n := s.count("login"); n != 201 {
+			t.Errorf("got %d logins, want 201", n)
+		}
+		windows(t, s.arrived["login"], 12)
+	})
+}
+
+func TestALimitOfOneThatIsToldIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{before: onlyFor("recent", 1, func() (*httptest.ResponseRecorder, error) {
+			return respond(429, "", "Retry-After", "60", "X-Rate-Limit-Limit", "1")
+		})}
+		c := at(t, s, lasting(t))
+		for range 5 {
+			if _, err := c.Recent(t.Context(), seller, time.Now(), time.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		windows(t, s.arrived["recent"][1:], 1)
+	})
+}
+
 func TestALowerLimitThatIsToldIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{before: onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) {

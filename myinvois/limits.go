@@ -59,7 +59,7 @@ func (g *gates) of(client string, at endpoint) *gate {
 	key := gateKey{client, at}
 	one, known := g.all[key]
 	if !known {
-		one = &gate{limiter: rate.NewLimiter(0, 1)}
+		one = &gate{limiter: rate.NewLimiter(0, 1), first: make(chan struct{}, 1)}
 		one.allow(perMinute[at] * g.share)
 		g.all[key] = one
 	}
@@ -69,6 +69,7 @@ func (g *gates) of(client string, at endpoint) *gate {
 // gate holds requests of one client ID to one endpoint to their number a minute.
 type gate struct {
 	limiter *rate.Limiter
+	first   chan struct{} // full while somebody waits for a turn
 
 	mu     sync.Mutex
 	limit  float64   // a minute
@@ -86,24 +87,35 @@ func (g *gate) allow(limit float64) {
 	g.limiter.SetLimit(rate.Limit(max(limit-float64(held), limit/2) / time.Minute.Seconds()))
 }
 
-// pass waits for a turn. The error is the context's.
+// pass waits for a turn. The error is the context's. One at a time waits for its
+// own, so that what a 429 says holds for all who queue behind it.
 func (g *gate) pass(ctx context.Context) error {
-	turn := g.limiter.Reserve()
-	if err := wait(ctx, turn.Delay()); err != nil {
-		turn.Cancel()
-		return err
+	select {
+	case g.first <- struct{}{}:
+		defer func() { <-g.first }()
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	for {
-		g.mu.Lock()
-		left := time.Until(g.closed)
-		g.mu.Unlock()
-		if left <= 0 {
-			return nil
-		}
-		if err := wait(ctx, left); err != nil {
+		if err := wait(ctx, g.left()); err != nil {
 			return err
 		}
+		turn := g.limiter.Reserve()
+		if err := wait(ctx, turn.Delay()); err != nil {
+			turn.Cancel()
+			return err
+		}
+		if g.left() <= 0 {
+			return nil
+		}
 	}
+}
+
+// left is how long the gate stays closed.
+func (g *gate) left() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Until(g.closed)
 }
 
 // heed takes up what a 429 says, for everybody: nobody passes before it allows,
@@ -115,7 +127,7 @@ func (g *gate) heed(header http.Header, after time.Duration) {
 	}
 	limit := g.limit
 	g.mu.Unlock()
-	if told, err := strconv.Atoi(header.Get("X-Rate-Limit-Limit")); err == nil && told > 1 && float64(told) < limit {
+	if told, err := strconv.Atoi(header.Get("X-Rate-Limit-Limit")); err == nil && told >= 1 && float64(told) < limit {
 		g.allow(float64(told))
 	}
 }
