@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -98,11 +99,12 @@ var (
 	aboutBucket   = []byte("about")
 	entryBucket   = []byte("documents") // number of the entry → Entry
 	contentBucket = []byte("content")   // number of the entry → the bytes that are sent
-	inputBucket   = []byte("inputs")    // taxpayer, 0, SHA-256 → the latest entry with that
-	numberBucket  = []byte("numbers")   // taxpayer, 0, type, 0, number → the latest entry
+	inputBucket   = []byte("inputs")    // TIN, 0, SHA-256 → the latest entry with that
+	numberBucket  = []byte("numbers")   // TIN and business, 0, type, 0, number → the latest entry
 	batchBucket   = []byte("batches")   // number of the batch → batch
 	openBucket    = []byte("open")      // numbers of the entries that are not final
 	uidBucket     = []byte("uids")      // submission UID → batch
+	claimBucket   = []byte("claims")    // TIN, 0, number → the batch that was sent with it last
 )
 
 // Journal remembers what is to be submitted, is being submitted and was: on the
@@ -131,7 +133,7 @@ func OpenJournal(path, place string) (*Journal, error) {
 		return nil, fmt.Errorf("opening the journal %s: %w", path, unpathed(err))
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{aboutBucket, entryBucket, contentBucket, inputBucket, numberBucket, batchBucket, openBucket, uidBucket} {
+		for _, name := range [][]byte{aboutBucket, entryBucket, contentBucket, inputBucket, numberBucket, batchBucket, openBucket, uidBucket, claimBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -165,9 +167,11 @@ func (j *Journal) Close() error { return j.db.Close() }
 // Unsent is a document to write down.
 type Unsent struct {
 	Name, Taxpayer, Number, Type string
-	Format                       Format
-	Input                        [sha256.Size]byte // of the document as it was given
-	Content                      []byte            // the bytes to send
+	// Business is the issuer's registration number, as the document states it.
+	Business string
+	Format   Format
+	Input    [sha256.Size]byte // of the document as it was given
+	Content  []byte            // the bytes to send
 }
 
 // Add writes documents down, all or none, and returns their entries. They are on
@@ -191,7 +195,7 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 				tx.Bucket(contentBucket).Put(number(id), d.Content),
 				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Input), number(id)),
 				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Hash), number(id)),
-				tx.Bucket(numberBucket).Put(numberKey(e.Taxpayer, e.Type, e.Number), number(id)),
+				tx.Bucket(numberBucket).Put(numberKey(e.Taxpayer, d.Business, e.Type, e.Number), number(id)),
 			); err != nil {
 				return err
 			}
@@ -205,15 +209,16 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 }
 
 // Find returns the latest entry of a document, by the SHA-256 of its bytes, as
-// given or as signed; nil if there is none.
+// given or as signed; nil if there is none. However the taxpayer is named, TIN or
+// TIN:ROB, a document is one.
 func (j *Journal) Find(taxpayer string, input [sha256.Size]byte) (*Entry, error) {
 	return j.by(inputBucket, inputKey(taxpayer, input))
 }
 
-// Numbered returns the latest entry of a taxpayer's document by its type and
-// number; nil if there is none.
-func (j *Journal) Numbered(taxpayer, kind, num string) (*Entry, error) {
-	return j.by(numberBucket, numberKey(taxpayer, kind, num))
+// Numbered returns the latest entry of a taxpayer's document by the business that
+// it states, its type and number; nil if there is none.
+func (j *Journal) Numbered(taxpayer, business, kind, num string) (*Entry, error) {
+	return j.by(numberBucket, numberKey(taxpayer, business, kind, num))
 }
 
 func (j *Journal) by(bucket, key []byte) (found *Entry, err error) {
@@ -314,10 +319,24 @@ func entryAt(tx *bbolt.Tx, id []byte) (e Entry, err error) {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-func inputKey(taxpayer string, input [sha256.Size]byte) []byte {
-	return append([]byte(taxpayer+"\x00"), input[:]...)
+// tinOf is a taxpayer's TIN, which it has with and without the number of a business.
+func tinOf(taxpayer string) string {
+	tin, _, _ := strings.Cut(taxpayer, ":")
+	return tin
 }
 
-func numberKey(taxpayer, kind, num string) []byte {
-	return []byte(taxpayer + "\x00" + kind + "\x00" + num)
+func inputKey(taxpayer string, input [sha256.Size]byte) []byte {
+	tin, _, _ := strings.Cut(taxpayer, ":")
+	return append([]byte(tin+"\x00"), input[:]...)
+}
+
+// numberKey is a number of a taxpayer's; of a person's, who may have several
+// businesses under one TIN, one business's. Which one the document tells, since a
+// login may name it or not.
+func numberKey(taxpayer, business, kind, num string) []byte {
+	tin, _, _ := strings.Cut(taxpayer, ":")
+	if strings.HasPrefix(tin, "IG") {
+		tin += ":" + business
+	}
+	return []byte(tin + "\x00" + kind + "\x00" + num)
 }

@@ -41,7 +41,7 @@ func TestTheJournalRemembers(t *testing.T) {
 	if e, err := j.Find(first.Taxpayer, first.Input); err != nil || e == nil || e.ID != first.ID {
 		t.Errorf("by content: got %v, %v", e, err)
 	}
-	if e, err := j.Numbered(first.Taxpayer, "01", "INV-0"); err != nil || e == nil || e.ID != first.ID {
+	if e, err := j.Numbered(first.Taxpayer, "", "01", "INV-0"); err != nil || e == nil || e.ID != first.ID {
 		t.Errorf("by number: got %v, %v", e, err)
 	}
 	if e, err := j.Find(other, first.Input); err != nil || e != nil {
@@ -55,6 +55,26 @@ func TestTheJournalRemembers(t *testing.T) {
 	}
 	if open, err := j.Unfinished(); err != nil || len(open) != 2 {
 		t.Errorf("after one is final: got %d open, %v, want 2", len(open), err)
+	}
+}
+
+func TestADocumentIsKnownHoweverItsTaxpayerIsNamed(t *testing.T) {
+	const person, named = "IG20880051110", "IG20880051110:202203054321"
+	j := opened(t, filepath.Join(t.TempDir(), "journal"))
+	input := Digest{1}
+	if _, err := j.Add([]Unsent{{Taxpayer: person, Business: "202203054321", Number: "INV-0", Type: "01", Input: input}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, taxpayer := range []string{person, named} {
+		if e, err := j.Find(taxpayer, input); err != nil || e == nil {
+			t.Errorf("by content, for %s: got %v, %v", taxpayer, e, err)
+		}
+		if e, err := j.Numbered(taxpayer, "202203054321", "01", "INV-0"); err != nil || e == nil {
+			t.Errorf("by number, for %s: got %v, %v", taxpayer, e, err)
+		}
+		if e, err := j.Numbered(taxpayer, "202203059999", "01", "INV-0"); err != nil || e != nil {
+			t.Errorf("another business's, for %s: got %v, %v, want none", taxpayer, e, err)
+		}
 	}
 }
 

@@ -113,10 +113,14 @@ func (w *withdrawing) find(journal *myinvois.Journal, name string) (myinvois.Ent
 		return myinvois.Entry{}, err
 	}
 	var found []myinvois.Entry
+	var state myinvois.State // of one that has the number, and cannot be cancelled
 	for _, e := range all {
-		mine := w.tin == "" || e.Taxpayer == w.tin
-		if mine && e.UUID != "" && (e.UUID == name || e.Number == name && e.State == myinvois.Valid) {
+		switch {
+		case !concerns(w.tin, e):
+		case e.UUID != "" && (e.UUID == name || e.Number == name && e.State == myinvois.Valid):
 			found = append(found, e)
+		case e.Number == name:
+			state = e.State
 		}
 	}
 	switch {
@@ -124,6 +128,8 @@ func (w *withdrawing) find(journal *myinvois.Journal, name string) (myinvois.Ent
 		return found[0], nil
 	case len(found) > 1:
 		return myinvois.Entry{}, fmt.Errorf("it is the number of %d documents: name one by its UUID (roamsign status %s)", len(found), name)
+	case state != "":
+		return myinvois.Entry{}, fmt.Errorf("it is no valid document in the journal: it is %s there", state)
 	case w.tin == "":
 		return myinvois.Entry{}, fmt.Errorf("it is no valid document in the journal: name it by its UUID, and its taxpayer by --tin")
 	}

@@ -79,9 +79,13 @@ func (r *submission) refuse(name string, err error) {
 
 // once refuses what is named twice, in one run.
 func once(given map[string]string, p *paper) error {
+	tin, business := policy.TIN(p.taxpayer.TIN).Number(), ""
+	if strings.HasPrefix(tin, "IG") {
+		business = p.facts.BRN // a person may have several
+	}
 	keys := []string{
-		fmt.Sprintf("%s %x", p.taxpayer.TIN, p.input),
-		p.taxpayer.TIN + "\n" + p.facts.Type + "\n" + p.facts.Number,
+		fmt.Sprintf("%s %x", tin, p.input),
+		strings.Join([]string{tin, business, p.facts.Type, p.facts.Number}, "\n"),
 	}
 	for _, key := range keys {
 		if other, twice := given[key]; twice {
@@ -157,7 +161,7 @@ func (r *submission) recall(p *paper) error {
 		r.adopt(p, known)
 		return nil
 	}
-	other, err := r.journal.Numbered(p.taxpayer.TIN, p.facts.Type, p.facts.Number)
+	other, err := r.journal.Numbered(p.taxpayer.TIN, p.facts.BRN, p.facts.Type, p.facts.Number)
 	if err != nil || other == nil || r.force || repeatable(other.State) {
 		return err
 	}
@@ -183,7 +187,7 @@ func (r *submission) resumed() ([]*paper, error) {
 	}
 	var papers []*paper
 	for _, e := range left {
-		if r.tin != "" && e.Taxpayer != r.tin {
+		if !concerns(r.tin, e) {
 			continue
 		}
 		p := &paper{name: filepath.Base(e.Name), signed: true}
@@ -301,7 +305,7 @@ func (l *pile) put(p *paper, content []byte, note string) error {
 	p.note = note
 	l.papers = append(l.papers, p)
 	l.unsent = append(l.unsent, myinvois.Unsent{
-		Name: name, Taxpayer: p.taxpayer.TIN, Number: p.facts.Number, Type: p.facts.Type,
+		Name: name, Taxpayer: p.taxpayer.TIN, Business: p.facts.BRN, Number: p.facts.Number, Type: p.facts.Type,
 		Format: myinvois.Format(format.String()), Input: p.input, Content: content,
 	})
 	if len(l.unsent) < together {

@@ -174,6 +174,13 @@ func checkTIN(tin string) error {
 	return nil
 }
 
+// concerns tells whether an entry is a taxpayer's, named as TIN or TIN:ROB; no tin
+// means anybody's. A TIN alone stands for each of its businesses.
+func concerns(tin string, e myinvois.Entry) bool {
+	asked, named := policy.TIN(tin), policy.TIN(e.Taxpayer)
+	return tin == "" || asked.Number() == named.Number() && (asked.ROB() == "" || named.ROB() == "" || asked.ROB() == named.ROB())
+}
+
 // told is a document's line: its number, UUID and status, and what was found.
 func told(e myinvois.Entry) string {
 	line := oneLine(cmp.Or(e.Number, "-")) + "  " + oneLine(cmp.Or(e.UUID, "-")) + "  " + string(e.State)

@@ -85,7 +85,7 @@ func (s *showing) show(journal *myinvois.Journal, streams command.Streams, names
 	for _, e := range all {
 		named := len(names) == 0 || slices.Contains(names, e.Number) || e.UUID != "" && slices.Contains(names, e.UUID)
 		found[e.Number], found[e.UUID] = true, true
-		if !named || s.tin != "" && e.Taxpayer != s.tin || s.open && e.State.Final() {
+		if !named || !concerns(s.tin, e) || s.open && e.State.Final() {
 			continue
 		}
 		if e, err = now(e); err != nil {

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/roamsign/roamsign/client"
+	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/myinvois"
+	"github.com/roamsign/roamsign/xades"
+)
+
+// A person with two businesses, of which the signer knows one by name.
+const (
+	person   = "IG20880051110"
+	business = "202203054321"
+	company  = "C20880050010"
+)
+
+// counting is a counter with a journal, and taxpayers who let it submit; nothing
+// answers it.
+func counting(t *testing.T) *counter {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "credentials.yaml")
+	if err := os.WriteFile(path, []byte("clients:\n  - {client_id: a, secrets: [{secret: s, expires: 2099-12-31}]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secrets, err := myinvois.LoadCredentials(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	journal, err := myinvois.OpenJournal(filepath.Join(t.TempDir(), "journal"), "https://platform.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := journal.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	may := []string{"submit"}
+	return &counter{secrets: secrets, journal: journal, taxpayers: []client.Taxpayer{
+		{TIN: company, Rights: may, NotBefore: time.Now().Add(-time.Hour)},
+		{TIN: person, Rights: may}, {TIN: person + ":" + business, Rights: may},
+	}}
+}
+
+// running is a run of submit with a counter, and what it complains of.
+func running(c *counter, s submitting) (*submission, *bytes.Buffer) {
+	var said bytes.Buffer
+	r := &submission{submitting: &s, counter: c, streams: command.Streams{Out: io.Discard, Err: &said}, papers: map[uint64]*paper{}}
+	r.report = newReporter(r.streams, 0, "", "")
+	return r, &said
+}
+
+// written is an entry of a document that was written down.
+func written(t *testing.T, c *counter, taxpayer, brn, num, content string) myinvois.Entry {
+	t.Helper()
+	entries, err := c.journal.Add([]myinvois.Unsent{{
+		Name: content, Taxpayer: taxpayer, Business: brn, Number: num, Type: "01",
+		Format: myinvois.XML, Input: sha256.Sum256([]byte(content)), Content: []byte(content),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries[0]
+}
+
+func paperOf(tin, brn, num, content string) *paper {
+	return &paper{name: content, input: sha256.Sum256([]byte(content)), facts: xades.Facts{TIN: tin, BRN: brn, Type: "01", Number: num}}
+}
+
+func TestADocumentIsSubmittedOnceHoweverItsTaxpayerIsNamed(t *testing.T) {
+	c := counting(t)
+	known := written(t, c, person, business, "INV-1", "v1")
+	for _, row := range []struct {
+		name, tin, brn, content string
+		want                    string // in the error
+		known                   bool
+	}{
+		{"the same", "", business, "v1", "", true},
+		{"the same, with the business named", person + ":" + business, business, "v1", "", true},
+		{"another of that number", "", business, "v2", "other content", false},
+		{"another of that number, with the business named", person + ":" + business, business, "v2", "other content", false},
+		{"another business's of that number", person, "202203059999", "v2", "", false},
+	} {
+		r, _ := running(c, submitting{tin: row.tin})
+		p := paperOf(person, row.brn, "INV-1", row.content)
+		err := r.represent(p)
+		if err == nil {
+			err = r.recall(p)
+		}
+		if row.want == "" && err != nil || row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)) || (p.entry != nil && p.entry.ID == known.ID) != row.known {
+			t.Errorf("%s: got entry %v, %v; want it known: %v, and %q", row.name, p.entry, err, row.known, row.want)
+		}
+	}
+}
+
+func TestACancellationFindsItsDocumentHoweverItsTaxpayerIsNamed(t *testing.T) {
+	c := counting(t)
+	c.platform = answering(t, func(*http.Request) (int, string) {
+		return http.StatusOK, `{"uuid":"U1","internalId":"INV-1","status":"Valid"}`
+	})
+	e := written(t, c, person, business, "INV-1", "v1")
+	w := &withdrawing{tin: person + ":" + business}
+	if got, err := w.find(c.journal, "INV-1"); err == nil || !strings.Contains(err.Error(), "it is Signed there") {
+		t.Errorf("one that is not valid: got %v, %v, want that told, and not its number taken for a UUID", got, err)
+	}
+	e.UUID = "U1"
+	courier := &myinvois.Courier{Client: c.platform, Journal: c.journal}
+	if _, err := courier.Refresh(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	for _, tin := range []string{"", person, person + ":" + business} {
+		w.tin = tin
+		if got, err := w.find(c.journal, "INV-1"); err != nil || got.ID != e.ID {
+			t.Errorf("--tin %q: got %v, %v, want entry %d", tin, got, err, e.ID)
+		}
+	}
+	w.tin = company
+	if got, err := w.find(c.journal, "INV-1"); err != nil || got.ID != 0 {
+		t.Errorf("for another taxpayer: got %v, %v, want no entry", got, err)
+	}
+}
+
+type answerer func(*http.Request) (int, string)
+
+// RoundTrip answers a login itself.
+func (a answerer) RoundTrip(r *http.Request) (*http.Response, error) {
+	status, body := http.StatusOK, `{"access_token":"t","token_type":"Bearer","expires_in":3600}`
+	if r.URL.Path != myinvois.PathLogin {
+		status, body = a(r)
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(body)), Request: r}, nil
+}
+
+// answering is a client of a platform that answers so, until the test ends.
+func answering(t *testing.T, answer answerer) *myinvois.Client {
+	t.Helper()
+	platform, err := myinvois.New(myinvois.Config{API: "https://platform.test", Credentials: "not read", Transport: answer}, counting(t).secrets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(platform.Close)
+	return platform
+}
