@@ -2,6 +2,7 @@ package myinvois
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -126,14 +127,19 @@ func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error)
 // batch reads a batch.
 func (j *Journal) batch(id uint64) (b *batch, err error) {
 	err = j.db.View(func(tx *bbolt.Tx) error {
-		text := tx.Bucket(batchBucket).Get(number(id))
-		if text == nil {
-			return fmt.Errorf("there is no submission %d", id)
-		}
-		b = &batch{}
-		return json.Unmarshal(text, b)
+		b, err = batchAt(tx, number(id))
+		return err
 	})
 	return b, read(err)
+}
+
+func batchAt(tx *bbolt.Tx, id []byte) (*batch, error) {
+	text := tx.Bucket(batchBucket).Get(id)
+	if text == nil {
+		return nil, fmt.Errorf("there is no submission %d", binary.BigEndian.Uint64(id))
+	}
+	b := &batch{}
+	return b, json.Unmarshal(text, b)
 }
 
 func putBatch(tx *bbolt.Tx, b *batch) error {
@@ -150,9 +156,19 @@ func putBatch(tx *bbolt.Tx, b *batch) error {
 // change writes a batch down with what change does to it and to each of its
 // entries.
 func (j *Journal) change(b *batch, change func(*batch, *Entry)) ([]Entry, error) {
+	return j.changeIf(b, nil, change)
+}
+
+// changeIf does so unless may, in the same transaction, finds that it must not.
+func (j *Journal) changeIf(b *batch, may func(*bbolt.Tx) error, change func(*batch, *Entry)) ([]Entry, error) {
 	next := *b
 	entries := make([]Entry, len(b.Documents))
 	err := j.update(func(tx *bbolt.Tx) error {
+		if may != nil {
+			if err := may(tx); err != nil {
+				return err
+			}
+		}
 		for i, id := range b.Documents {
 			e, err := entryAt(tx, number(id))
 			if err != nil {
@@ -179,16 +195,64 @@ func (j *Journal) change(b *batch, change func(*batch, *Entry)) ([]Entry, error)
 	return entries, err
 }
 
-// sent writes down, before the fact, that a batch is sent.
+// sent writes down, before the fact, that a batch is sent. The error is a [*held]
+// if it must not be yet.
 func (j *Journal) sent(b *batch) error {
 	now := time.Now().UTC()
-	_, err := j.change(b, func(b *batch, _ *Entry) {
+	_, err := j.changeIf(b, func(tx *bbolt.Tx) error { return claim(tx, b) }, func(b *batch, _ *Entry) {
 		b.LastSent = now
 		if b.FirstSent.IsZero() {
 			b.FirstSent = now
 		}
 	})
 	return err
+}
+
+// held is the error of a batch that has a number in common with another one of its
+// taxpayer's that is sent and has no answer. A lost answer is found again by the
+// numbers: of two such batches nobody could tell which is which.
+type held struct {
+	by     uint64
+	number string
+}
+
+func (h *held) Error() string {
+	return fmt.Sprintf("an earlier submission with a document %s is sent, and its answer is not known: that one has to be finished first", h.number)
+}
+
+// claim takes the numbers of a batch for it, all or none, from those that have an
+// answer.
+func (j *Journal) claim(b *batch) error {
+	return j.update(func(tx *bbolt.Tx) error { return claim(tx, b) })
+}
+
+func claim(tx *bbolt.Tx, b *batch) error {
+	keys := make([][]byte, len(b.Documents))
+	claims := tx.Bucket(claimBucket)
+	for i, id := range b.Documents {
+		e, err := entryAt(tx, number(id))
+		if err != nil {
+			return err
+		}
+		keys[i] = []byte(tinOf(e.Taxpayer) + "\x00" + e.Number)
+		holder := claims.Get(keys[i])
+		if holder == nil || slices.Equal(holder, number(b.ID)) {
+			continue
+		}
+		other, err := batchAt(tx, holder)
+		if err != nil {
+			return err
+		}
+		if other.Open && other.UID == "" && !other.FirstSent.IsZero() {
+			return &held{other.ID, e.Number}
+		}
+	}
+	for _, key := range keys {
+		if err := claims.Put(key, number(b.ID)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // taken writes down that the platform took a batch, in an answer that cannot be
@@ -230,9 +294,15 @@ func (j *Journal) answered(b *batch, said *SubmissionAnswer) ([]Entry, error) {
 	})
 }
 
-// found writes down which submission a batch is whose answer was lost.
+// found writes down which submission a batch is whose answer was lost. One that is
+// another batch's by now is an error.
 func (j *Journal) found(b *batch, uid string) ([]Entry, error) {
-	return j.change(b, func(b *batch, e *Entry) {
+	return j.changeIf(b, func(tx *bbolt.Tx) error {
+		if id := tx.Bucket(uidBucket).Get([]byte(uid)); id != nil && !slices.Equal(id, number(b.ID)) {
+			return fmt.Errorf("submission %s is that of other documents", uid)
+		}
+		return nil
+	}, func(b *batch, e *Entry) {
 		b.UID, b.Found = uid, true
 		e.State, e.SubmissionUID = Submitted, uid
 	})

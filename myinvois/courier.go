@@ -65,7 +65,12 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 			}
 		}
 	}
+	runs := map[uint64]*run{}
 	for _, b := range batches {
+		runs[b.ID] = &run{Courier: c, batch: b, tell: tell, told: map[uint64]bool{}, others: runs, answered: make(chan struct{})}
+	}
+	for _, b := range batches {
+		r := runs[b.ID]
 		select {
 		case places <- struct{}{}:
 		case <-ctx.Done():
@@ -75,7 +80,6 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 		}
 		running.Go(func() {
 			defer func() { <-places }()
-			r := &run{c, b, tell, map[uint64]bool{}}
 			if err := r.deliver(ctx); err != nil {
 				if _, ours := errors.AsType[*Error](err); !ours {
 					cancel(err) // the journal's: nothing can be kept safe without it
@@ -133,12 +137,16 @@ type run struct {
 	batch *batch
 	tell  func([]Entry, error)
 	told  map[uint64]bool // the entries that were
+
+	others   map[uint64]*run // of the same Deliver, by batch
+	answered chan struct{}   // closed when the sending has come to an end
 }
 
 // deliver brings a submission as far as it gets.
 func (r *run) deliver(ctx context.Context) error {
 	if r.batch.UID == "" {
 		entries, err := r.send(ctx)
+		close(r.answered)
 		if err != nil {
 			return err
 		}
@@ -184,6 +192,9 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 		return nil, err
 	}
 	for n := 1; ; n++ {
+		if err := r.claim(ctx); err != nil {
+			return nil, err
+		}
 		if r.batch.Taken || !r.batch.FirstSent.IsZero() && time.Since(r.batch.FirstSent) > protection {
 			entries, err := r.find(ctx)
 			if err != nil || entries != nil {
@@ -191,6 +202,10 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			}
 		}
 		if err := r.Journal.sent(r.batch); err != nil {
+			if _, waits := errors.AsType[*held](err); waits {
+				n--
+				continue
+			}
 			return nil, err
 		}
 		said, err := r.Client.Submit(ctx, r.batch.Taxpayer, payload)
@@ -224,6 +239,30 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 		r.note("%v; sending the same bytes again", err)
 		if err := wait(ctx, max(min(failed.RetryAfter, maxPatience), pause(n))); err != nil {
 			return nil, &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: "given up", cause: err}
+		}
+	}
+}
+
+// claim waits until no other submission whose answer is not known has a number in
+// common with this one.
+func (r *run) claim(ctx context.Context) error {
+	waited := map[uint64]bool{}
+	for {
+		err := r.Journal.claim(r.batch)
+		h, waits := errors.AsType[*held](err)
+		if !waits {
+			return err
+		}
+		doing := "submitting" + behalf(r.batch.Taxpayer)
+		other := r.others[h.by]
+		if other == nil || waited[h.by] {
+			return &Error{Doing: doing, Message: h.Error(), unsent: true}
+		}
+		waited[h.by] = true
+		select {
+		case <-other.answered:
+		case <-ctx.Done():
+			return &Error{Doing: doing, Message: "given up", cause: ctx.Err(), unsent: true}
 		}
 	}
 }

@@ -1,0 +1,117 @@
+package myinvois
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// written adds a document to a journal.
+func written(t *testing.T, j *Journal, taxpayer, kind, num, content string) uint64 {
+	t.Helper()
+	e, err := j.Add([]Unsent{{
+		Name: content, Taxpayer: taxpayer, Number: num, Type: kind, Format: XML,
+		Input: sha256.Sum256([]byte(content)), Content: []byte(content),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e[0].ID
+}
+
+// contentOf is the first document of a submission.
+func contentOf(t *testing.T, r *http.Request) string {
+	t.Helper()
+	body, err := r.GetBody()
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	var said SubmissionRequest
+	if err := json.NewDecoder(body).Decode(&said); err != nil || len(said.Documents) == 0 {
+		t.Errorf("got no submission: %v", err)
+		return ""
+	}
+	return string(said.Documents[0].Document)
+}
+
+// interrupted delivers until an interruption soon after.
+func interrupted(t *testing.T, c *Client, j *Journal, ids []uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	deliver(ctx, c, j, ids)
+}
+
+func TestAnInvoiceIsNotTakenForTheCreditNoteOfItsNumber(t *testing.T) {
+	for name, arrives := range map[string]func(content string) bool{
+		"only the credit note arrives": func(content string) bool { return content == "credit note" },
+		"only the invoice arrives":     func(content string) bool { return content == "invoice" },
+		"both arrive":                  func(string) bool { return true },
+	} {
+		for _, first := range []string{"invoice", "credit note"} {
+			t.Run(name+", first the "+first, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var up atomic.Bool
+					s := &stage{delay: 10 * time.Millisecond}
+					lost := func(r *http.Request) bool { return kindOf(r) == "submit" && !up.Load() }
+					s.before = func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
+						if lost(r) && !arrives(contentOf(t, r)) {
+							return nil, errCut
+						}
+						return nil, nil
+					}
+					s.after = func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
+						if lost(r) {
+							return nil, errCut
+						}
+						return nil, nil
+					}
+					j := opened(t, filepath.Join(t.TempDir(), "journal"))
+					ids := map[string]uint64{}
+					ids[first] = written(t, j, seller, "01", "1001", first)
+					for _, second := range []string{"invoice", "credit note"} {
+						if second != first {
+							ids[second] = written(t, j, seller, "02", "1001", second)
+						}
+					}
+					both := []uint64{ids["invoice"], ids["credit note"]}
+					interrupted(t, at(t, s, lasting(t)), j, both)
+					up.Store(true)
+					time.Sleep(15 * time.Minute)
+					got := deliver(t.Context(), at(t, s, lasting(t)), j, both)
+					a, b := mustEntry(t, j, both[0]), mustEntry(t, j, both[1])
+					if a.State != Valid || b.State != Valid || a.UUID == b.UUID || s.accepted()["1001"] != 2 {
+						t.Errorf("got %s %s and %s %s, %d accepted, %v; want both Valid, each once", a.State, a.UUID, b.State, b.UUID, s.accepted()["1001"], got.reasons)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestASubmissionThatIsNotFinishedHoldsItsNumbers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{after: onlyFor("submit", 1, cut)}
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		invoice := written(t, j, seller, "01", "1001", "invoice")
+		note := written(t, j, seller+":202203054321", "02", "1001", "credit note")
+		interrupted(t, at(t, s, lasting(t)), j, []uint64{invoice})
+		time.Sleep(time.Hour)
+		got := deliver(t.Context(), at(t, s, lasting(t)), j, []uint64{note})
+		if len(got.reasons) != 1 || !strings.Contains(got.reasons[0].Error(), "has to be finished first") || s.count("submit") != 1 {
+			t.Errorf("got %v, %v after %d submissions, want it held after 1", got.outcomes, got.reasons, s.count("submit"))
+		}
+		if got := deliver(t.Context(), at(t, s, lasting(t)), j, []uint64{note, invoice}); len(got.reasons) > 0 || s.accepted()["1001"] != 2 {
+			t.Errorf("got %v, %v, %d accepted, want 2", got.outcomes, got.reasons, s.accepted()["1001"])
+		}
+	})
+}
