@@ -28,11 +28,12 @@ const (
 	Valid     State = "Valid"
 	Invalid   State = "Invalid"
 	Cancelled State = "Cancelled"
+	Withdrawn State = "Withdrawn" // never sent: another of its number was written down instead
 )
 
 // Final tells whether nothing more happens to a document by itself.
 func (s State) Final() bool {
-	return s == Rejected || s == Valid || s == Invalid || s == Cancelled
+	return s == Rejected || s == Valid || s == Invalid || s == Cancelled || s == Withdrawn
 }
 
 // Entry is one document in the journal.
@@ -175,7 +176,8 @@ type Unsent struct {
 }
 
 // Add writes documents down, all or none, and returns their entries. They are on
-// the disk when it returns.
+// the disk when it returns. A document that was not sent gives way to another of its
+// number: it is [Withdrawn].
 func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 	entries := make([]Entry, len(documents))
 	now := time.Now().UTC()
@@ -190,12 +192,14 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 				Input: d.Input, Hash: sha256.Sum256(d.Content), State: Signed, Added: now, Changed: now,
 			}
 			entries[i] = e
+			key := numberKey(e.Taxpayer, d.Business, e.Type, e.Number)
 			if err := errors.Join(
+				withdraw(tx, tx.Bucket(numberBucket).Get(key), e),
 				putEntry(tx, e),
 				tx.Bucket(contentBucket).Put(number(id), d.Content),
 				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Input), number(id)),
 				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Hash), number(id)),
-				tx.Bucket(numberBucket).Put(numberKey(e.Taxpayer, d.Business, e.Type, e.Number), number(id)),
+				tx.Bucket(numberBucket).Put(key, number(id)),
 			); err != nil {
 				return err
 			}
@@ -206,6 +210,19 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 		return nil, fmt.Errorf("writing the journal: %w", err)
 	}
 	return entries, nil
+}
+
+// withdraw takes back an entry that was not sent, for another in its place.
+func withdraw(tx *bbolt.Tx, id []byte, other Entry) error {
+	if id == nil {
+		return nil
+	}
+	e, err := entryAt(tx, id)
+	if err != nil || e.State != Signed {
+		return err
+	}
+	e.State, e.Changed, e.Findings = Withdrawn, other.Added, []string{"not sent: the one from " + other.Name + " took its place"}
+	return putEntry(tx, e)
 }
 
 // Find returns the latest entry of a document, by the SHA-256 of its bytes, as

@@ -151,18 +151,19 @@ func (r *submission) represent(p *paper) error {
 }
 
 // recall finds a document in the journal. One whose number was submitted with
-// other content is refused: it is the same invoice, by all the platform knows.
+// other content is refused: it is the same invoice, by all the platform knows. One
+// that was not sent yet gives way.
 func (r *submission) recall(p *paper) error {
 	known, err := r.journal.Find(p.taxpayer.TIN, p.input)
 	if err != nil {
 		return err
 	}
-	if known != nil && !(r.again && repeatable(known.State)) {
+	if known != nil && known.State != myinvois.Withdrawn && !(r.again && repeatable(known.State)) {
 		r.adopt(p, known)
 		return nil
 	}
 	other, err := r.journal.Numbered(p.taxpayer.TIN, p.facts.BRN, p.facts.Type, p.facts.Number)
-	if err != nil || other == nil || r.force || repeatable(other.State) {
+	if err != nil || other == nil || r.force || other.State == myinvois.Signed || repeatable(other.State) {
 		return err
 	}
 	return fmt.Errorf("number %s was submitted with other content (from %s): it is %s; --force submits this one as well", p.facts.Number, other.Name, told(*other))
@@ -170,7 +171,7 @@ func (r *submission) recall(p *paper) error {
 
 // repeatable tells whether a document may be submitted again.
 func repeatable(s myinvois.State) bool {
-	return s == myinvois.Rejected || s == myinvois.Invalid || s == myinvois.Cancelled
+	return s == myinvois.Rejected || s == myinvois.Invalid || s == myinvois.Cancelled || s == myinvois.Withdrawn
 }
 
 func (r *submission) adopt(p *paper, e *myinvois.Entry) {

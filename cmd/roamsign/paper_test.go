@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -73,13 +74,25 @@ func written(t *testing.T, c *counter, taxpayer, brn, num, content string) myinv
 	return entries[0]
 }
 
+// valid writes down that the platform found an entry valid.
+func valid(t *testing.T, c *counter, e myinvois.Entry) myinvois.Entry {
+	t.Helper()
+	e.UUID = "U1"
+	platform := answering(t, func(*http.Request) (int, string) { return http.StatusOK, `{"uuid":"U1","status":"Valid"}` })
+	e, err := (&myinvois.Courier{Client: platform, Journal: c.journal}).Refresh(t.Context(), e)
+	if err != nil || e.State != myinvois.Valid {
+		t.Fatalf("got %v, %v, want it Valid", e, err)
+	}
+	return e
+}
+
 func paperOf(tin, brn, num, content string) *paper {
 	return &paper{name: content, input: sha256.Sum256([]byte(content)), facts: xades.Facts{TIN: tin, BRN: brn, Type: "01", Number: num}}
 }
 
 func TestADocumentIsSubmittedOnceHoweverItsTaxpayerIsNamed(t *testing.T) {
 	c := counting(t)
-	known := written(t, c, person, business, "INV-1", "v1")
+	known := valid(t, c, written(t, c, person, business, "INV-1", "v1"))
 	for _, row := range []struct {
 		name, tin, brn, content string
 		want                    string // in the error
@@ -103,21 +116,39 @@ func TestADocumentIsSubmittedOnceHoweverItsTaxpayerIsNamed(t *testing.T) {
 	}
 }
 
+func TestADocumentThatWasNotSentGivesWay(t *testing.T) {
+	for _, force := range []bool{false, true} {
+		c := counting(t)
+		first := written(t, c, company, "", "INV-1", "v1")
+		recalled := func(content string) (*paper, error) {
+			r, _ := running(c, submitting{force: force})
+			p := paperOf(company, "", "INV-1", content)
+			return p, errors.Join(r.represent(p), r.recall(p))
+		}
+		if p, err := recalled("v2"); err != nil || p.entry != nil {
+			t.Errorf("force %v: another of its number: got entry %v, %v, want it taken", force, p.entry, err)
+		}
+		second := written(t, c, company, "", "INV-1", "v2")
+		if left, err := c.journal.Unfinished(); err != nil || len(left) != 1 || left[0].ID != second.ID {
+			t.Errorf("force %v: got %v, %v unfinished, want the second alone", force, left, err)
+		}
+		if e, err := c.journal.Entry(first.ID); err != nil || e.State != myinvois.Withdrawn || !strings.Contains(told(e), "v2") {
+			t.Errorf("force %v: got %v, %v, want it Withdrawn for v2", force, e, err)
+		}
+		if p, err := recalled("v1"); err != nil || p.entry != nil {
+			t.Errorf("force %v: the first again: got entry %v, %v, want it taken in its turn", force, p.entry, err)
+		}
+	}
+}
+
 func TestACancellationFindsItsDocumentHoweverItsTaxpayerIsNamed(t *testing.T) {
 	c := counting(t)
-	c.platform = answering(t, func(*http.Request) (int, string) {
-		return http.StatusOK, `{"uuid":"U1","internalId":"INV-1","status":"Valid"}`
-	})
 	e := written(t, c, person, business, "INV-1", "v1")
 	w := &withdrawing{tin: person + ":" + business}
 	if got, err := w.find(c.journal, "INV-1"); err == nil || !strings.Contains(err.Error(), "it is Signed there") {
 		t.Errorf("one that is not valid: got %v, %v, want that told, and not its number taken for a UUID", got, err)
 	}
-	e.UUID = "U1"
-	courier := &myinvois.Courier{Client: c.platform, Journal: c.journal}
-	if _, err := courier.Refresh(t.Context(), e); err != nil {
-		t.Fatal(err)
-	}
+	valid(t, c, e)
 	for _, tin := range []string{"", person, person + ":" + business} {
 		w.tin = tin
 		if got, err := w.find(c.journal, "INV-1"); err != nil || got.ID != e.ID {

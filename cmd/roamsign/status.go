@@ -18,7 +18,8 @@ func statusCommand(config *string) command.Command {
 		About: `
 Prints a line for each document in the journal, or for those named: number, UUID,
 status, what was found wrong, for whom, since when, and the file it came from.
-Signed means not sent yet; Sending, that there is no answer yet.
+Signed means not sent yet; Sending, that there is no answer yet; Withdrawn, that
+another document of its number was submitted in its place.
 
 With --refresh the platform is asked what became of each that was accepted, since a
 document may be cancelled later. Without it neither platform nor signer is needed.
