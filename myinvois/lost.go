@@ -3,7 +3,12 @@ package myinvois
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -73,18 +78,22 @@ func (r *run) pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
+// sought is a submission that the platform lists.
+type sought struct {
+	uid       string
+	documents int
+	foreign   bool
+	received  time.Time
+}
+
 // look looks once, among the documents submitted since a time, for the submission
-// that holds the batch's: all of its documents are ours by number, and it is none
-// that the journal knows. Of several the one with the most, of these the first, is
-// it.
+// that holds the batch's: all of its documents are ours by number and issuer, the
+// journal knows it of no other batch, and the platform tells of it as it does to
+// its submitter only. Of several the one with the most, of these the first, is it.
 func (r *run) look(ctx context.Context, since time.Time) (uid string, err error) {
 	_, entries, err := r.Journal.payload(r.batch)
 	if err != nil {
 		return "", err
-	}
-	ours := map[string]bool{}
-	for _, e := range entries {
-		ours[e.Number] = true
 	}
 	from, now := since.Add(-skew), time.Now()
 	if oldest := now.Add(-listing); from.Before(oldest) {
@@ -94,37 +103,54 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 	if err != nil {
 		return "", err
 	}
-	type submission struct {
-		documents int
-		foreign   bool
-		received  time.Time
+	for _, s := range candidates(entries, listed, from) {
+		known, err := r.Journal.known(s.uid, r.batch)
+		if err != nil {
+			return "", err
+		}
+		if known {
+			continue
+		}
+		_, err = r.Client.Submission(ctx, r.batch.Taxpayer, s.uid)
+		failed, told := errors.AsType[*Error](err)
+		switch {
+		case err == nil:
+			return s.uid, nil
+		case !told || failed.Status != http.StatusForbidden && failed.Status != http.StatusNotFound:
+			return "", err
+		}
 	}
-	all := map[string]*submission{}
+	return "", nil
+}
+
+// candidates are the submissions among listed documents that hold nothing but
+// documents of entries, the likeliest first. Those of others to the taxpayer are
+// listed, too.
+func candidates(entries []Entry, listed []DocumentSummary, from time.Time) []*sought {
+	ours := map[string]Entry{}
+	for _, e := range entries {
+		ours[e.Number] = e
+	}
+	all := map[string]*sought{}
 	for _, d := range listed {
 		s := all[d.SubmissionUID]
 		if s == nil {
-			s = &submission{received: d.Received.Time}
+			s = &sought{uid: d.SubmissionUID, received: d.Received.Time}
 			all[d.SubmissionUID] = s
 		}
 		s.documents++
-		s.foreign = s.foreign || !ours[d.Number] || d.Received.Before(from)
+		e, known := ours[d.Number]
+		s.foreign = s.foreign || !known || d.Received.Before(from) || d.SubmissionUID == "" || issuedByAnother(e, d)
 	}
-	var best *submission
-	for id, s := range all {
-		if id == "" || s.foreign {
-			continue
-		}
-		if known, err := r.Journal.known(id, r.batch); err != nil || known {
-			if err != nil {
-				return "", err
-			}
-			continue
-		}
-		better := best == nil || s.documents > best.documents ||
-			s.documents == best.documents && (s.received.Before(best.received) || s.received.Equal(best.received) && id < uid)
-		if better {
-			best, uid = s, id
-		}
-	}
-	return uid, nil
+	found := slices.DeleteFunc(slices.Collect(maps.Values(all)), func(s *sought) bool { return s.foreign })
+	slices.SortFunc(found, func(a, b *sought) int {
+		return cmp.Or(cmp.Compare(b.documents, a.documents), a.received.Compare(b.received), cmp.Compare(a.uid, b.uid))
+	})
+	return found
+}
+
+// issuedByAnother tells whether a listed document cannot be an entry's because of
+// its issuer. Of a self-billed one (11 to 14) that is the supplier.
+func issuedByAnother(e Entry, d DocumentSummary) bool {
+	return d.IssuerTIN != "" && !strings.HasPrefix(e.Type, "1") && !strings.EqualFold(d.IssuerTIN, tinOf(e.Taxpayer))
 }

@@ -153,3 +153,32 @@ func TestADuplicateThatIsNoneIsSentWhenItsTimeIsOver(t *testing.T) {
 		once(t, s, 1)
 	})
 }
+
+func TestADocumentToUsIsNotTakenForOurs(t *testing.T) {
+	for name, issuer := range map[string]string{"its issuer is told": "C99999999990", "its issuer is not told": ""} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &stage{before: onlyFor("submit", 1, cut)}
+				if issuer == "" { // then the platform tells of the submission to its submitter only
+					s.after = func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
+						if r.URL.Path == PathSubmissions+"THEIRS" {
+							return respond(403, `{"error":{"code":"Forbidden"}}`)
+						}
+						return nil, nil
+					}
+				}
+				j := opened(t, filepath.Join(t.TempDir(), "journal"))
+				ids := numbered(t, j, 1)
+				interrupted(t, at(t, s, lasting(t)), j, ids)
+				s.taken = append(s.taken, &takenSubmission{uid: "THEIRS", taxpayer: seller, received: time.Now(), summary: []DocumentSummary{{
+					UUID: "THEIRS-1", SubmissionUID: "THEIRS", Number: "INV-0", IssuerTIN: issuer, Status: StatusValid, Received: Instant{time.Now()},
+				}}})
+				time.Sleep(15 * time.Minute)
+				got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+				if e := got.entries["INV-0"]; e.State != Valid || e.SubmissionUID != "UID2" {
+					t.Errorf("got %+v, %v, want ours, sent again", e, got.reasons)
+				}
+			})
+		})
+	}
+}
