@@ -2,15 +2,12 @@ package myinvois
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // pageSize is the most that a page holds; maxPages bounds what is read of pages.
@@ -123,54 +120,6 @@ func (c *Client) Recent(ctx context.Context, taxpayer string, from, to time.Time
 		}
 	}
 	return all, nil
-}
-
-// Cancel cancels a document that the taxpayer issued, within 72 hours of its
-// validation. The reason has at most 300 characters.
-func (c *Client) Cancel(ctx context.Context, taxpayer, uuid, reason string) (*StateAnswer, error) {
-	return c.change(ctx, taxpayer, uuid, reason, cancelling, "cancelled", func(d *DocumentDetails) bool { return d.Status == StatusCancelled })
-}
-
-// Reject asks the issuer to cancel a document that the taxpayer received, within
-// 72 hours of its validation.
-func (c *Client) Reject(ctx context.Context, taxpayer, uuid, reason string) (*StateAnswer, error) {
-	return c.change(ctx, taxpayer, uuid, reason, rejecting, "rejected", func(d *DocumentDetails) bool { return !d.RejectRequested.IsZero() })
-}
-
-// change changes a document's state. If no answer comes, it looks whether that was
-// done before it tries again.
-func (c *Client) change(ctx context.Context, taxpayer, uuid, reason string, at endpoint, status string, done func(*DocumentDetails) bool) (*StateAnswer, error) {
-	doing := "having document " + uuid + " " + status + behalf(taxpayer)
-	if n := utf8.RuneCountInString(strings.TrimSpace(reason)); n < 1 || n > MaxReason {
-		return nil, &Error{Doing: doing, Message: fmt.Sprintf("the reason has %d characters; it takes 1 to %d", n, MaxReason), unsent: true}
-	}
-	body, err := json.Marshal(StateRequest{status, reason})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
-	}
-	r := request{doing: doing, at: at, method: http.MethodPut, url: c.at(PathState, "uuid", uuid, nil), body: body}
-	for n := 1; ; n++ {
-		got, err := c.authorized(ctx, taxpayer, r, c.once)
-		if err == nil {
-			var said StateAnswer
-			if err = decode(doing, got, &said); err == nil {
-				return &said, nil
-			}
-		}
-		failed, ours := errors.AsType[*Error](err)
-		if !ours || !failed.passing() && !errors.Is(err, errUnreadable) || failed.unsent || n == attempts || ctx.Err() != nil {
-			return nil, err
-		}
-		if failed.Status == http.StatusTooManyRequests {
-			continue
-		}
-		if wait(ctx, pause(n)) != nil {
-			return nil, err
-		}
-		if now, asked := c.Details(ctx, taxpayer, uuid); asked == nil && done(now) {
-			return &StateAnswer{UUID: uuid, Status: now.Status}, nil
-		}
-	}
 }
 
 // ID is a registration number of a taxpayer's, of a kind.

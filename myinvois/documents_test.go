@@ -175,6 +175,53 @@ func TestACancellationIsDoneOnce(t *testing.T) {
 	}
 }
 
+func TestACancellationIsWhatTheAnswerSays(t *testing.T) {
+	const no = `{"error":{"code":"IncorrectState","message":"no"}}`
+	type said struct {
+		status int
+		body   string
+	}
+	for _, row := range []struct {
+		name    string
+		puts    []said
+		details []string // the document's status, each time that is asked
+		want    string   // in the error
+	}{
+		{"in other letters", []said{{200, `{"uuid":"D1","status":"cancelled"}`}}, nil, ""},
+		{"an error in an answer of success", []said{{200, `{"uuid":"D1","status":"Valid","error":{"code":"ActiveReferencingDocuments","message":"no"}}`}}, nil, "refer to this one"},
+		{"another state in an answer of success", []said{{200, `{"uuid":"D1","status":"Valid"}`}}, []string{"Valid"}, `is "Valid"`},
+		{"nothing, and it was done", []said{{200, `{}`}}, []string{"Cancelled"}, ""},
+		{"not in that state, since it is done", []said{{400, no}}, []string{"Cancelled"}, ""},
+		{"not in that state", []said{{400, no}}, []string{"Invalid"}, "only a valid document"},
+		{"a line that broke after it, which shows late", []said{{0, ""}, {400, no}}, []string{"Valid", "Cancelled"}, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				puts, asked := 0, 0
+				s := answering(func(r *http.Request, _ string) (*httptest.ResponseRecorder, error) {
+					if r.Method == http.MethodGet {
+						asked++
+						return respond(200, fmt.Sprintf(`{"uuid":"D1","status":%q}`, row.details[min(asked, len(row.details))-1]))
+					}
+					puts++
+					answer := row.puts[min(puts, len(row.puts))-1]
+					if answer.status == 0 {
+						return nil, errCut
+					}
+					return respond(answer.status, answer.body, CorrelationID, "corr-1")
+				})
+				got, err := at(t, s, lasting(t)).Cancel(t.Context(), seller, "D1", "wrong buyer")
+				if row.want == "" && (err != nil || !strings.EqualFold(got.Status, StatusCancelled)) {
+					t.Errorf("got %v, %v, want it cancelled", got, err)
+				}
+				if row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want) || !strings.Contains(err.Error(), "corr-1")) {
+					t.Errorf("got %v, %v, want %q with the correlation ID", got, err, row.want)
+				}
+			})
+		})
+	}
+}
+
 func TestARejectionIsAskedFor(t *testing.T) {
 	s := answering(func(_ *http.Request, body string) (*httptest.ResponseRecorder, error) {
 		if body != `{"status":"rejected","reason":"never ordered"}` {
