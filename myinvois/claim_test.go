@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -76,14 +77,10 @@ func TestAnInvoiceIsNotTakenForTheCreditNoteOfItsNumber(t *testing.T) {
 						return nil, nil
 					}
 					j := opened(t, filepath.Join(t.TempDir(), "journal"))
-					ids := map[string]uint64{}
-					ids[first] = written(t, j, seller, "01", "1001", first)
-					for _, second := range []string{"invoice", "credit note"} {
-						if second != first {
-							ids[second] = written(t, j, seller, "02", "1001", second)
-						}
+					both := []uint64{written(t, j, seller, "01", "1001", "invoice"), written(t, j, seller, "02", "1001", "credit note")}
+					if first == "credit note" {
+						slices.Reverse(both)
 					}
-					both := []uint64{ids["invoice"], ids["credit note"]}
 					interrupted(t, at(t, s, lasting(t)), j, both)
 					up.Store(true)
 					time.Sleep(15 * time.Minute)
