@@ -211,6 +211,10 @@ func (r *submission) prepare(ctx context.Context, papers []*paper) error {
 	var unsigned, signed []*paper
 	for _, p := range papers {
 		switch {
+		case p.entry != nil && p.entry.State == myinvois.Signed:
+			if err := r.rejudge(p); err != nil {
+				return err
+			}
 		case p.entry != nil:
 		case p.signed:
 			signed = append(signed, p)
@@ -247,6 +251,23 @@ func (r *submission) prepare(ctx context.Context, papers []*paper) error {
 		r.refuse(p.name, err)
 	}
 	return ready.flush()
+}
+
+// rejudge judges a document that an earlier run wrote down and did not send: it may
+// have grown too old since.
+func (r *submission) rejudge(p *paper) error {
+	content, err := r.journal.Content(p.entry.ID)
+	if err != nil {
+		return err
+	}
+	if p.facts, err = xades.Inspect(content); err == nil {
+		err = r.judge(p, content)
+	}
+	if err != nil {
+		p.entry = nil
+		r.refuse(p.name, err)
+	}
+	return nil
 }
 
 // unsigned reads the documents to sign, one at a time. The request of each is
@@ -363,6 +384,10 @@ func (r *submission) judge(p *paper, content []byte) error {
 		said = append(said, fmt.Sprintf("it was issued at %s; LHDN takes documents for 72 hours", issued.Format(time.RFC3339)))
 	case issued.After(now):
 		said = append(said, fmt.Sprintf("it was issued at %s, which is still to come; is that local time, called UTC?", issued.Format(time.RFC3339)))
+	default:
+		if err := r.represented(p.taxpayer, issued); err != nil {
+			said = append(said, fmt.Sprintf("it was issued at %s, and %v", issued.Format(time.RFC3339), err))
+		}
 	}
 	switch {
 	case len(said) == 0:

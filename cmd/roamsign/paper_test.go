@@ -141,6 +141,42 @@ func TestADocumentThatWasNotSentGivesWay(t *testing.T) {
 	}
 }
 
+func TestTheRepresentationMustHoldWhenADocumentIsIssued(t *testing.T) {
+	c := counting(t) // the company is represented for an hour
+	for age, want := range map[time.Duration]bool{30 * time.Minute: false, 48 * time.Hour: true} {
+		r, _ := running(c, submitting{})
+		p := paperOf(company, "", "INV-1", "v1")
+		issued := time.Now().UTC().Add(-age)
+		p.facts.IssueDate, p.facts.IssueTime = issued.Format(time.DateOnly), issued.Format("15:04:05Z")
+		if err := r.represent(p); err != nil {
+			t.Fatal(err)
+		}
+		err := r.judge(p, p.input[:]) // which is no document, as the error says, too
+		if got := err != nil && strings.Contains(err.Error(), "the representation of "+company+" begins at"); got != want {
+			t.Errorf("issued %v ago: got %v, want the representation in it: %v", age, err, want)
+		}
+	}
+}
+
+func TestADocumentThatWasNotSentIsJudgedAnew(t *testing.T) {
+	c := counting(t)
+	e := written(t, c, company, "", "INV-1", "no invoice any more")
+	r, said := running(c, submitting{resume: true})
+	papers, err := r.take(t.Context(), nil)
+	if err != nil || len(papers) != 1 {
+		t.Fatalf("got %d, %v, want the one that was left", len(papers), err)
+	}
+	if err := r.prepare(t.Context(), papers); err != nil {
+		t.Fatal(err)
+	}
+	if papers[0].entry != nil || r.code != command.Failed || !strings.Contains(said.String(), "not sent") {
+		t.Errorf("got entry %v, exit code %d and %q, want it not sent", papers[0].entry, r.code, said)
+	}
+	if e, err := c.journal.Entry(e.ID); err != nil || e.State != myinvois.Signed {
+		t.Errorf("got %v, %v, want it Signed still", e.State, err)
+	}
+}
+
 func TestACancellationFindsItsDocumentHoweverItsTaxpayerIsNamed(t *testing.T) {
 	c := counting(t)
 	e := written(t, c, person, business, "INV-1", "v1")

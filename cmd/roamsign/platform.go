@@ -134,19 +134,34 @@ func (c *counter) may(t client.Taxpayer, right policy.Right, now time.Time) erro
 	if c.secrets.Role(t.TIN) == "" {
 		return fmt.Errorf("the credentials file has no client ID for %s, and none for all", t.TIN)
 	}
-	if c.secrets.Role(t.TIN) == myinvois.Taxpayer || t.Intermediary {
-		return nil
+	if err := c.represented(t, now); err != nil {
+		return fmt.Errorf("%w: %s", err, renew)
 	}
-	const renew = "the taxpayer has to set it in the MyInvois portal, and the operator of the signer in its policy"
-	switch {
-	case !t.NotBefore.IsZero() && now.Before(t.NotBefore):
-		return fmt.Errorf("the representation of %s begins at %s: %s", t.TIN, t.NotBefore.Format(time.RFC3339), renew)
-	case !t.NotAfter.IsZero() && !now.Before(t.NotAfter):
-		return fmt.Errorf("the representation of %s ended at %s: %s", t.TIN, t.NotAfter.Format(time.RFC3339), renew)
-	case !slices.Contains(t.Rights, string(right)):
+	if !c.itself(t) && !slices.Contains(t.Rights, string(right)) {
 		return fmt.Errorf("%s has not given its intermediary the right %q: %s", t.TIN, right, renew)
 	}
 	return nil
+}
+
+// renew is what to do about a representation that is not as it has to be.
+const renew = "the taxpayer has to set it in the MyInvois portal, and the operator of the signer in its policy"
+
+// represented refuses an instant at which the taxpayer has no intermediary.
+func (c *counter) represented(t client.Taxpayer, at time.Time) error {
+	switch {
+	case c.itself(t):
+	case !t.NotBefore.IsZero() && at.Before(t.NotBefore):
+		return fmt.Errorf("the representation of %s begins at %s", t.TIN, t.NotBefore.Format(time.RFC3339))
+	case !t.NotAfter.IsZero() && !at.Before(t.NotAfter):
+		return fmt.Errorf("the representation of %s ended at %s", t.TIN, t.NotAfter.Format(time.RFC3339))
+	}
+	return nil
+}
+
+// itself tells whether a taxpayer acts for itself, by its own credentials or as the
+// intermediary that it is.
+func (c *counter) itself(t client.Taxpayer) bool {
+	return c.secrets.Role(t.TIN) == myinvois.Taxpayer || t.Intermediary
 }
 
 // intermediary is who submits as the holder of the signing certificate, if the
