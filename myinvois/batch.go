@@ -195,15 +195,34 @@ func (j *Journal) changeIf(b *batch, may func(*bbolt.Tx) error, change func(*bat
 	return entries, err
 }
 
-// sent writes down, before the fact, that a batch is sent. The error is a [*held]
-// if it must not be yet.
-func (j *Journal) sent(b *batch) error {
+// unprotected tells whether the platform may have taken a batch and would not
+// recognize it. A clock that was set back since proves nothing.
+func (b *batch) unprotected(now time.Time) bool {
+	age := now.Sub(b.FirstSent)
+	return !b.FirstSent.IsZero() && (age < 0 || age > protection)
+}
+
+// mayArrive is since when a batch that is not listed may have been taken all the
+// same: it was sent a moment ago. It is zero if it was surely not taken.
+func (b *batch) mayArrive(now time.Time) time.Time {
+	switch age := now.Sub(b.LastSent); {
+	case age < 0:
+		return now.UTC()
+	case age > protection:
+		return time.Time{}
+	}
+	return b.LastSent
+}
+
+// sent writes down, before the fact, that a batch is sent, which may have been
+// taken since a time; zero is now. The error is a [*held] if it must not be yet.
+func (j *Journal) sent(b *batch, since time.Time) error {
 	now := time.Now().UTC()
+	if since.IsZero() {
+		since = now
+	}
 	_, err := j.changeIf(b, func(tx *bbolt.Tx) error { return claim(tx, b) }, func(b *batch, _ *Entry) {
-		b.LastSent = now
-		if b.FirstSent.IsZero() {
-			b.FirstSent = now
-		}
+		b.FirstSent, b.LastSent = since, now
 	})
 	return err
 }
@@ -272,6 +291,24 @@ func (j *Journal) dissolve(b *batch) ([]Entry, error) {
 	})
 }
 
+// settles tells whether an answer says of each document, by itself or by its
+// submission, what became of it.
+func (a *SubmissionAnswer) settles(entries []Entry) bool {
+	if a.uid() != "" {
+		return true
+	}
+	return !slices.ContainsFunc(entries, func(e Entry) bool {
+		return !slices.ContainsFunc(a.Rejected, func(d RejectedDocument) bool { return d.Number == e.Number })
+	})
+}
+
+func (a *SubmissionAnswer) uid() string {
+	if a.SubmissionUID == nil {
+		return ""
+	}
+	return *a.SubmissionUID
+}
+
 // answered writes down the answer to a batch.
 func (j *Journal) answered(b *batch, said *SubmissionAnswer) ([]Entry, error) {
 	accepted, rejected := map[string]AcceptedDocument{}, map[string]RejectedDocument{}
@@ -282,9 +319,7 @@ func (j *Journal) answered(b *batch, said *SubmissionAnswer) ([]Entry, error) {
 		rejected[d.Number] = d
 	}
 	return j.change(b, func(b *batch, e *Entry) {
-		if said.SubmissionUID != nil {
-			b.UID = *said.SubmissionUID
-		}
+		b.UID = said.uid()
 		if d, no := rejected[e.Number]; no {
 			e.State, e.Findings = Rejected, []string{d.Error.String()}
 			return

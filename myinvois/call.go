@@ -42,7 +42,8 @@ type request struct {
 	url    string
 	header http.Header
 	body   []byte
-	most   int64 // bytes of the answer
+	most   int64        // bytes of the answer
+	ready  func() error // asked when its turn has come; may be nil
 }
 
 // answer is what came back with a status below 300.
@@ -106,11 +107,17 @@ func pause(n int) time.Duration {
 	return longest/2 + rand.N(longest/2)
 }
 
-// once sends a request in its turn, and reads the answer. The error is an *Error.
+// once sends a request in its turn, and reads the answer. The error is an *Error,
+// or that of ready.
 func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 	gate := c.gates.of(r.client, r.at)
 	if err := gate.pass(ctx); err != nil {
-		return nil, &Error{Doing: r.doing, Message: "given up while waiting for a turn within the platform's limits", Status: 0, cause: err}
+		return nil, &Error{Doing: r.doing, Message: "given up while waiting for a turn within the platform's limits", cause: err, unsent: true}
+	}
+	if r.ready != nil {
+		if err := r.ready(); err != nil {
+			return nil, err
+		}
 	}
 	limited, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()

@@ -88,7 +88,13 @@ func Payload(documents []Document) ([]byte, error) {
 // token, and after a 429. The error is an [*Error]; unless [Error.Refused], the
 // payload may have been taken.
 func (c *Client) Submit(ctx context.Context, taxpayer string, payload []byte) (*SubmissionAnswer, error) {
-	r := request{doing: "submitting" + behalf(taxpayer), at: submit, method: http.MethodPost, url: c.api + PathSubmissions, body: payload}
+	return c.submit(ctx, taxpayer, payload, nil)
+}
+
+// submit is Submit, with what is asked each time at the last moment: its error is
+// submit's, and nothing is sent then.
+func (c *Client) submit(ctx context.Context, taxpayer string, payload []byte, ready func() error) (*SubmissionAnswer, error) {
+	r := request{doing: "submitting" + behalf(taxpayer), at: submit, method: http.MethodPost, url: c.api + PathSubmissions, body: payload, ready: ready}
 	for n := 1; ; n++ {
 		got, err := c.authorized(ctx, taxpayer, r, c.once)
 		failed, ours := errors.AsType[*Error](err)

@@ -18,10 +18,15 @@ const protection = 9 * time.Minute
 // Bounds of looking for a submission whose answer was lost.
 const (
 	skew      = 5 * time.Minute             // that the platform's clock may differ
+	setBack   = 24 * time.Hour              // that this machine's clock may have been set back
 	lookPause = 5 * time.Second             // between two looks; there may be 12 a minute
 	listing   = 31*24*time.Hour - time.Hour // how far back the platform lists
 	looks     = 6                           // until a document that was taken, and is not listed, is left for a later run
 )
+
+// errUnprotected is the error of a submission that would be sent again when the
+// platform may not recognize it any more.
+var errUnprotected = errors.New("it has to be looked for first")
 
 // atOnce is how many submissions are under way at once.
 const atOnce = 8
@@ -152,10 +157,19 @@ func (r *run) deliver(ctx context.Context) error {
 		}
 		r.outcome(entries)
 	}
-	if r.batch.UID == "" {
-		return nil // all were rejected
+	if r.batch.UID != "" {
+		return r.await(ctx)
 	}
-	return r.await(ctx)
+	for _, id := range r.batch.Documents { // all were rejected
+		e, err := r.Journal.Entry(id)
+		if err == nil && e.Batch == r.batch.ID && !e.State.Final() {
+			err = &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: fmt.Sprintf("document %s has no outcome: run this again later", e.Number)}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // outcome tells the entries that have come to their end.
@@ -187,7 +201,7 @@ func (r *run) leave(why error) {
 // While the platform would recognize them, it is simply sent again; otherwise it
 // is looked for first. One that was taken is not sent again.
 func (r *run) send(ctx context.Context) ([]Entry, error) {
-	payload, _, err := r.Journal.payload(r.batch)
+	payload, entries, err := r.Journal.payload(r.batch)
 	if err != nil {
 		return nil, err
 	}
@@ -195,22 +209,30 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 		if err := r.claim(ctx); err != nil {
 			return nil, err
 		}
-		if r.batch.Taken || !r.batch.FirstSent.IsZero() && time.Since(r.batch.FirstSent) > protection {
-			entries, err := r.find(ctx)
-			if err != nil || entries != nil {
-				return entries, err
+		since := r.batch.FirstSent // that it may have been taken
+		if r.batch.Taken || r.batch.unprotected(time.Now()) {
+			found, err := r.find(ctx)
+			if err != nil || found != nil {
+				return found, err
 			}
+			since = r.batch.mayArrive(time.Now())
 		}
-		if err := r.Journal.sent(r.batch); err != nil {
-			if _, waits := errors.AsType[*held](err); waits {
-				n--
-				continue
+		// Logins and turns take their time: it is now that counts.
+		said, err := r.Client.submit(ctx, r.batch.Taxpayer, payload, func() error {
+			if !since.IsZero() && r.batch.unprotected(time.Now()) {
+				return errUnprotected
 			}
-			return nil, err
+			return r.Journal.sent(r.batch, since)
+		})
+		if err == nil && !said.settles(entries) {
+			err = &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Status: http.StatusAccepted, Message: "the answer does not tell of all documents", cause: errUnreadable}
 		}
-		said, err := r.Client.Submit(ctx, r.batch.Taxpayer, payload)
 		if err == nil {
 			return r.Journal.answered(r.batch, said)
+		}
+		if _, waits := errors.AsType[*held](err); waits || errors.Is(err, errUnprotected) {
+			n--
+			continue
 		}
 		failed, ours := errors.AsType[*Error](err)
 		switch {

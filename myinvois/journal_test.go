@@ -20,7 +20,7 @@ func TestTheJournalRemembers(t *testing.T) {
 	if err != nil || len(batches) != 1 {
 		t.Fatalf("gather: got %d, %v", len(batches), err)
 	}
-	if err := j.sent(batches[0]); err != nil {
+	if err := j.sent(batches[0], time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {

@@ -95,7 +95,11 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 	if err != nil {
 		return "", err
 	}
-	from, now := since.Add(-skew), time.Now()
+	now := time.Now()
+	if since.After(now) { // the clock was set back, nobody knows by how much
+		since = now.Add(-setBack)
+	}
+	from := since.Add(-skew)
 	if oldest := now.Add(-listing); from.Before(oldest) {
 		from = oldest
 	}
