@@ -143,10 +143,27 @@ func (r *submission) deliver(ctx context.Context, open []uint64) error {
 		r.report.complain("", errors.New("interrupted: run the same again, or roamsign submit --resume, to go on"))
 	case limited.Err() != nil:
 		r.report.complain("", fmt.Errorf("not all outcomes are known after %s: run the same again, or roamsign submit --resume, to go on", r.wait))
-	default:
+	case err != nil:
 		return err
+	default:
+		return r.confirm(open)
 	}
 	r.code = max(r.code, command.Failed)
+	return nil
+}
+
+// confirm is what success rests on: that the journal has each document Valid, whoever
+// told what. An error is the journal's.
+func (r *submission) confirm(delivered []uint64) error {
+	for _, id := range delivered {
+		e, err := r.journal.Entry(id)
+		if err != nil {
+			return err
+		}
+		if e.State != myinvois.Valid {
+			r.code = max(r.code, command.Failed)
+		}
+	}
 	return nil
 }
 
