@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,7 +14,8 @@ import (
 )
 
 // rounds is how often a call goes through the list of servers before it gives
-// up, where its context lets it.
+// up, where its context lets it. While there is a server that it was not at yet,
+// which may still be connecting, it goes on for as long as an attempt may take.
 const rounds = 2
 
 // pause is the longest wait before the second round, doubled; it doubles again
@@ -26,7 +28,9 @@ const pause = 100 * time.Millisecond
 // returns within ctx, whatever the servers do; the error is nil or an [*Error].
 func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.CallOption) error) error {
 	var last *Error
-	for n := range max(rounds*len(c.servers.all), rounds+1) {
+	var been []string // servers
+	began, enough := time.Now(), max(rounds*len(c.servers.all), rounds+1)
+	for n := 0; n < enough || len(been) < len(c.servers.all) && time.Since(began) < c.timeout; n++ {
 		if n > 0 {
 			if err := c.wait(ctx, n, last); err != nil {
 				return err
@@ -40,6 +44,9 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 			return over(ctx, cmp.Or(last, failed))
 		case !failed.postponed() && !failed.transient():
 			return failed
+		}
+		if failed.server != "" && !slices.Contains(been, failed.server) {
+			been = append(been, failed.server)
 		}
 		if last == nil || !failed.Unreached() || last.Unreached() { // what a server said tells more than that one is silent
 			last = failed

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,6 +65,26 @@ func TestOneGoodServerIsEnough(t *testing.T) {
 			calls.Wait()
 		})
 	}
+}
+
+// TestAServerThatIsStillConnectingIsWaitedFor: one beside it that refuses at once
+// must not use up all attempts meanwhile.
+func TestAServerThatIsStillConnectingIsWaitedFor(t *testing.T) {
+	enough := make(chan struct{}) // of attempts, for two servers
+	var asked atomic.Int64
+	refusing := startStation(t, &station{before: func(context.Context, int) error {
+		if asked.Add(1) == 2*rounds+1 {
+			close(enough)
+		}
+		return refusal(codes.Unavailable, "TOKEN_UNAVAILABLE", 0)
+	}})
+	cfg := configFor(t, refusing.address, gated(t, startStation(t, &station{}).address, enough))
+	cfg.AttemptTimeout = time.Minute
+	signed, err := dialled(t, cfg).SignXML(t.Context(), "", document(t, "invoice-1.1.xml"), Options{})
+	if err != nil {
+		t.Fatalf("signing: %v", err)
+	}
+	mustVerify(t, signed)
 }
 
 func TestServersThatCannotSignAreNotAsked(t *testing.T) {

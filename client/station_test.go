@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -194,6 +195,45 @@ func deadAddress(t *testing.T) string {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return listener.Addr().String()
+}
+
+// gated is a port whose connections lead to another one, once the gate is open.
+func gated(t *testing.T, to string, gate <-chan struct{}) string {
+	t.Helper()
+	listener := listen(t)
+	var all sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	through := func(from net.Conn) {
+		defer from.Close()
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return
+		}
+		onward, err := net.Dial("tcp", to)
+		if err != nil {
+			return // its client sees it
+		}
+		defer onward.Close()
+		defer context.AfterFunc(ctx, func() { _ = from.Close() })()
+		all.Go(func() { _, _ = io.Copy(from, onward); _ = from.Close() })
+		_, _ = io.Copy(onward, from)
+	}
+	all.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { through(conn) })
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		_ = listener.Close()
+		all.Wait()
+	})
 	return listener.Addr().String()
 }
 
