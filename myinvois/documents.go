@@ -3,6 +3,7 @@ package myinvois
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -102,24 +103,26 @@ func (c *Client) Raw(ctx context.Context, taxpayer, uuid string) (*RawDocument, 
 
 // Recent lists the documents that were submitted in a span of time of the last 31
 // days, in whichever direction: whether a self-billed one counts as sent, the
-// platform's pages do not say.
+// platform's pages do not say. It lists all or is an error.
 func (c *Client) Recent(ctx context.Context, taxpayer string, from, to time.Time) ([]DocumentSummary, error) {
 	var all []DocumentSummary
+	doing := "asking for recent documents" + behalf(taxpayer)
 	for page := 1; page <= maxPages; page++ {
 		query := paged(page)
 		query.Set("submissionDateFrom", from.UTC().Format(time.RFC3339))
 		query.Set("submissionDateTo", to.UTC().Format(time.RFC3339))
-		r := request{doing: "asking for recent documents" + behalf(taxpayer), at: recent, url: c.api + PathRecent + "?" + query.Encode()}
+		r := request{doing: doing, at: recent, url: c.api + PathRecent + "?" + query.Encode()}
 		var said RecentAnswer
 		if err := c.ask(ctx, taxpayer, r, &said); err != nil {
 			return nil, err
 		}
 		all = append(all, said.Documents...)
-		if len(said.Documents) < pageSize || page >= said.Metadata.Pages {
-			break
+		pages, counted := said.Metadata.Pages, said.Metadata.Pages > 0
+		if len(said.Documents) == 0 || counted && page >= pages || !counted && len(said.Documents) < pageSize {
+			return all, nil
 		}
 	}
-	return all, nil
+	return nil, &Error{Doing: doing, Message: fmt.Sprintf("there are more than %d pages of them since %s", maxPages, from.UTC().Format(time.RFC3339))}
 }
 
 // ID is a registration number of a taxpayer's, of a kind.

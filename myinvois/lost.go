@@ -96,14 +96,18 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 		return "", err
 	}
 	now := time.Now()
+	to := r.batch.LastSent.Add(r.Client.timeout + skew)
 	if since.After(now) { // the clock was set back, nobody knows by how much
-		since = now.Add(-setBack)
+		since, to = now.Add(-setBack), now.Add(skew)
+	}
+	if latest := now.Add(skew); to.After(latest) {
+		to = latest
 	}
 	from := since.Add(-skew)
 	if oldest := now.Add(-listing); from.Before(oldest) {
 		from = oldest
 	}
-	listed, err := r.Client.Recent(ctx, r.batch.Taxpayer, from, now.Add(skew))
+	listed, err := r.Client.Recent(ctx, r.batch.Taxpayer, from, to)
 	if err != nil {
 		return "", err
 	}
@@ -144,7 +148,7 @@ func candidates(entries []Entry, listed []DocumentSummary, from time.Time) []*so
 		}
 		s.documents++
 		e, known := ours[d.Number]
-		s.foreign = s.foreign || !known || d.Received.Before(from) || d.SubmissionUID == "" || issuedByAnother(e, d)
+		s.foreign = s.foreign || !known || !d.Received.IsZero() && d.Received.Before(from) || d.SubmissionUID == "" || issuedByAnother(e, d)
 	}
 	found := slices.DeleteFunc(slices.Collect(maps.Values(all)), func(s *sought) bool { return s.foreign })
 	slices.SortFunc(found, func(a, b *sought) int {

@@ -301,8 +301,8 @@ func (i Instant) MarshalJSON() ([]byte, error) {
 	return json.Marshal(i.UTC().Format(time.RFC3339Nano))
 }
 
-// UnmarshalJSON reads it. What is no time is taken for none: nothing depends on
-// it.
+// UnmarshalJSON reads it. What is no time is taken for none, which nothing may be
+// concluded from.
 func (i *Instant) UnmarshalJSON(text []byte) error {
 	var said word
 	if err := said.UnmarshalJSON(text); err != nil {
