@@ -132,6 +132,12 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 		return nil, &Error{Doing: r.doing, cause: cmp.Or(ctx.Err(), unaddressed(err))}
 	}
 	defer got.Body.Close()
+	hidden := hiding(r)
+	for _, name := range correlations {
+		if said := got.Header.Get(name); said != "" {
+			got.Header.Set(name, hidden.Replace(said))
+		}
+	}
 	most := r.most
 	if got.StatusCode >= 300 {
 		most = min(most, maxToken) // a refusal is short
@@ -148,7 +154,7 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 		}
 		return &answer{got.StatusCode, body, got.Header}, err
 	}
-	failed := refusal(r.doing, got, body)
+	failed := refusal(r.doing, got, body, hidden)
 	if failed.Status == http.StatusTooManyRequests {
 		failed.RetryAfter = cmp.Or(failed.RetryAfter, untold)
 		gate.heed(got.Header, failed.RetryAfter)
@@ -165,9 +171,40 @@ func unaddressed(err error) error {
 	return err
 }
 
+// correlations are the headers that name a request in the platform's logs.
+var correlations = []string{CorrelationID, "X-Correlation-Id"}
+
 // correlation is the name of a request in the platform's logs, bounded.
 func correlation(header http.Header) string {
-	return clipped(cmp.Or(header.Get(CorrelationID), header.Get("X-Correlation-Id")), 100)
+	return clipped(cmp.Or(header.Get(correlations[0]), header.Get(correlations[1])), 100)
+}
+
+// hiding takes the secrets of a request out of a text, in case the platform says
+// them: the token and the client's secret, as they are and as a form spells them.
+func hiding(r request) *strings.Replacer {
+	var pairs []string
+	hide := func(secret string) {
+		if secret != "" {
+			spelled := url.QueryEscape(secret)
+			pairs = append(pairs, secret, "(secret)", spelled, "(secret)", lowerEscapes(spelled), "(secret)")
+		}
+	}
+	hide(strings.TrimPrefix(r.header.Get("Authorization"), "Bearer "))
+	if r.header.Get("Content-Type") == mediaForm {
+		if form, err := url.ParseQuery(string(r.body)); err == nil {
+			hide(form.Get("client_secret"))
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// lowerEscapes writes the escapes of a form in lower case ("%2b"), as some do.
+func lowerEscapes(text string) string {
+	parts := strings.Split(text, "%")
+	for i, part := range parts[1:] {
+		parts[i+1] = strings.ToLower(part[:2]) + part[2:]
+	}
+	return strings.Join(parts, "%")
 }
 
 func clipped(text string, most int) string {
@@ -178,8 +215,8 @@ func clipped(text string, most int) string {
 }
 
 // refusal makes an Error of an answer: of either form of the API's errors, of the
-// login's, or of none of these.
-func refusal(doing string, got *http.Response, body []byte) *Error {
+// login's, or of none of these, without what is hidden.
+func refusal(doing string, got *http.Response, body []byte, hidden *strings.Replacer) *Error {
 	failed := &Error{
 		Doing: doing, Status: got.StatusCode, CorrelationID: correlation(got.Header),
 		RetryAfter: retryAfter(got.Header, time.Now()),
@@ -192,6 +229,7 @@ func refusal(doing string, got *http.Response, body []byte) *Error {
 	if err != nil {
 		return failed // a page for people, of a gateway in between
 	}
+	problem = problem.without(hidden)
 	failed.Code, failed.Message, failed.Details = clipped(problem.Code, 100), clipped(problem.Message, 1000), problem.Details
 	if normal(failed.Code) == "validationerror" || failed.Code == "" {
 		for _, d := range failed.Details { // the cause is often within

@@ -123,6 +123,33 @@ func TestNothingSecretIsInAnError(t *testing.T) {
 	}
 }
 
+func TestWhatThePlatformSaysOfSecretsIsNotRepeated(t *testing.T) {
+	const secret = "a+b/c=="
+	credentials := lasting(t, clientEntry{ID: "erp", Secrets: []secretEntry{{secret, "2099-12-31"}}})
+	for _, said := range []string{secret, "a%2Bb%2Fc%3D%3D", "a%2bb%2fc%3d%3d"} {
+		synctest.Test(t, func(t *testing.T) {
+			long := strings.Repeat("x", 995) // so that what is cut off cuts the secret, too
+			s := &stage{before: func(*http.Request, int) (*httptest.ResponseRecorder, error) {
+				return respond(400, fmt.Sprintf(`{"error":{"code":%q,"message":%q,"details":[{"message":%[1]q,"target":%[1]q}]}}`, said, long+said), CorrelationID, said)
+			}}
+			_, err := at(t, s, credentials).Login(t.Context(), seller)
+			failed, ours := errors.AsType[*Error](err)
+			if text := fmt.Sprintf("%v %+v", err, failed); !ours || strings.Contains(text, said[:5]) || strings.Count(text, "(secret)") < 4 {
+				t.Errorf("said %s: got %s, want it hidden", said, text)
+			}
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := answering(func(r *http.Request, _ string) (*httptest.ResponseRecorder, error) {
+			return respond(403, fmt.Sprintf(`{"error":{"code":"x","message":"bad header %s"}}`, r.Header.Get("Authorization")))
+		})
+		_, err := at(t, s, credentials).Details(t.Context(), seller, "D1")
+		if err == nil || !strings.Contains(err.Error(), "bad header Bearer (secret)") {
+			t.Errorf("a token: got %v, want it hidden", err)
+		}
+	})
+}
+
 func TestARefusalIsReadInEachShape(t *testing.T) {
 	for _, row := range []struct {
 		name, body  string
@@ -143,7 +170,7 @@ func TestARefusalIsReadInEachShape(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := refusal("asking", &http.Response{StatusCode: answer.Code, Header: answer.Header()}, []byte(row.body))
+			got := refusal("asking", &http.Response{StatusCode: answer.Code, Header: answer.Header()}, []byte(row.body), strings.NewReplacer())
 			if got.Code != row.code || !strings.Contains(got.Error(), row.words) || !strings.Contains(got.Error(), "corr-9") {
 				t.Errorf("got %q with code %q, want %q with %q", got, got.Code, row.words, row.code)
 			}

@@ -103,7 +103,7 @@ type secretEntry struct {
 //	        expires: 2027-06-30
 //
 // An unknown key is an error. The error tells all faults at once, a line each, and
-// nothing of a secret.
+// quotes nothing of the file.
 func LoadCredentials(path string) (*Credentials, error) {
 	text, err := readGuarded(path)
 	if err != nil {
@@ -111,7 +111,7 @@ func LoadCredentials(path string) (*Credentials, error) {
 	}
 	defer clear(text)
 	var read credentialsFile
-	file := strict.Decode(text, &read)
+	file := strict.DecodeSecret(text, &read)
 	credentials, err := read.parse()
 	file.Locate("", err)
 	if err := inFile(path, file.Err()); err != nil {
@@ -159,7 +159,11 @@ func (f credentialsFile) parse() (*Credentials, error) {
 		faults = append(faults, wrong...)
 		for _, other := range c.clients {
 			if other.taxpayer == one.taxpayer {
-				faults = append(faults, fmt.Errorf("clients[%d].tin: another client ID is for %s already", i, cmp.Or(one.taxpayer, "all taxpayers without one of their own")))
+				whom := "all taxpayers without one of their own"
+				if one.taxpayer != "" {
+					whom = "the same taxpayer"
+				}
+				faults = append(faults, fmt.Errorf("clients[%d].tin: another client ID is for %s already", i, whom))
 				break
 			}
 		}
@@ -181,11 +185,11 @@ func (e clientEntry) parse(at string) (*credential, []error) {
 	}
 	switch {
 	case one.role != Intermediary && one.role != Taxpayer:
-		report(".as: it is intermediary or taxpayer, not %q", e.As)
+		report(".as: it is neither intermediary nor taxpayer")
 	case one.role == Taxpayer && e.TIN == "":
 		report(".tin: missing: as a taxpayer, a client ID is for one alone")
 	case e.TIN != "" && !taxpayerForm.MatchString(e.TIN):
-		report(".tin: %q is not a TIN, nor TIN:ROB", e.TIN)
+		report(".tin: it is not a TIN, nor TIN:ROB")
 	}
 	if n := len(e.Secrets); n < 1 || n > 2 {
 		report(".secrets: there are %d; it takes one, or two while one is being replaced", n)

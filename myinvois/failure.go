@@ -145,6 +145,19 @@ func (e *Error) passing() bool {
 // errRefused marks what this side refuses to do or to take.
 var errRefused = errors.New("refused on this side")
 
+// without returns a problem with each of its texts replaced.
+func (p Problem) without(hidden *strings.Replacer) Problem {
+	for _, text := range []*string{&p.Code, &p.Message, &p.Malay, &p.Target, &p.PropertyName, &p.PropertyPath} {
+		*text = hidden.Replace(*text)
+	}
+	details := make([]Problem, len(p.Details))
+	for i, d := range p.Details {
+		details[i] = d.without(hidden)
+	}
+	p.Details = details
+	return p
+}
+
 // String tells a problem in one line, its innermost causes included.
 func (p Problem) String() string {
 	var text strings.Builder

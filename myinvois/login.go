@@ -228,7 +228,7 @@ func (c *Client) logInWith(ctx context.Context, doing string, one *credential, t
 	asked := time.Now()
 	got, err := c.patiently(ctx, r)
 	if err != nil {
-		return nil, hushed(err, secret)
+		return nil, err
 	}
 	var said TokenAnswer
 	if err := decode(doing, got, &said); err != nil {
@@ -256,17 +256,4 @@ func newToken(said TokenAnswer, asked time.Time) *token {
 // sendable tells whether a token can be sent in a header.
 func sendable(text string) bool {
 	return text != "" && len(text) <= 64<<10 && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-// hushed takes a secret out of what the platform said, in case it said it.
-func hushed(err error, secret Secret) error {
-	failed, ours := errors.AsType[*Error](err)
-	if !ours {
-		return err
-	}
-	copied := *failed
-	copied.Message = strings.ReplaceAll(failed.Message, secret.reveal(), "(secret)")
-	copied.Code = strings.ReplaceAll(failed.Code, secret.reveal(), "(secret)")
-	copied.Details = nil
-	return &copied
 }

@@ -52,6 +52,7 @@ type Document struct {
 	lines  map[string]int // of each key, by its path ("tls.key")
 	faults Faults
 	broken bool // it is no YAML
+	hushed bool // it holds secrets
 }
 
 // Decode reads one YAML document into the struct that into points to, whose
@@ -59,10 +60,23 @@ type Document struct {
 // and lists of structs, whose items' paths are "tokens[1]", are read the same way;
 // every other field is decoded as package yaml does.
 func Decode(text []byte, into any) *Document {
-	d := &Document{lines: map[string]int{}}
+	return (&Document{lines: map[string]int{}}).decode(text, into)
+}
+
+// DecodeSecret is Decode of a file that holds secrets. Its faults quote nothing of
+// the file, since a secret may stand where a key belongs, and a value that begins
+// with a tag or an anchor is one, since a secret may begin like that, too.
+func DecodeSecret(text []byte, into any) *Document {
+	return (&Document{lines: map[string]int{}, hushed: true}).decode(text, into)
+}
+
+func (d *Document) decode(text []byte, into any) *Document {
 	root, faults := Read(text)
-	d.faults = faults
 	d.broken = root == nil && len(faults) > 0
+	if d.broken && d.hushed {
+		faults[0].Message = "not YAML; put values with special characters in quotes"
+	}
+	d.faults = faults
 	if root != nil {
 		d.mapping(root, "", reflect.ValueOf(into).Elem())
 	}
@@ -125,6 +139,9 @@ func (d *Document) mapping(node *yaml.Node, path string, target reflect.Value) {
 		field, known := fields[key.Value]
 		full := path + key.Value
 		switch _, twice := d.lines[full]; {
+		case !known && d.hushed:
+			d.add(key.Line, "%s has a key that is none; the keys are %s", cmp.Or(strings.TrimSuffix(path, "."), "the file"), strings.Join(keys, ", "))
+			continue
 		case !known:
 			d.add(key.Line, "%s is not a key here; the keys are %s", full, strings.Join(keys, ", "))
 			continue
@@ -149,6 +166,8 @@ func (d *Document) value(node *yaml.Node, path string, field reflect.Value) {
 			d.lines[full] = item.Line
 			d.mapping(item, full+".", field.Index(i))
 		}
+	case d.hushed && (node.Anchor != "" || strings.HasPrefix(node.Tag, "!") && !strings.HasPrefix(node.Tag, "!!")):
+		d.add(node.Line, "%s begins with a special character: put it in quotes", path)
 	default:
 		if err := node.Decode(field.Addr().Interface()); err != nil {
 			d.add(node.Line, "%s must be %s", path, kindOf(field.Type()))
