@@ -61,6 +61,8 @@ type Entry struct {
 
 	// Batch is the submission that it is, or was, part of.
 	Batch uint64 `json:"batch,omitempty"`
+	// Before is the entry that had the number before it.
+	Before uint64 `json:"before,omitempty"`
 }
 
 // Digest is a SHA-256, in hexadecimal where it is written down.
@@ -191,10 +193,13 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 				ID: id, Name: d.Name, Taxpayer: d.Taxpayer, Number: d.Number, Type: d.Type, Format: d.Format,
 				Input: d.Input, Hash: sha256.Sum256(d.Content), State: Signed, Added: now, Changed: now,
 			}
-			entries[i] = e
 			key := numberKey(e.Taxpayer, d.Business, e.Type, e.Number)
+			if before := tx.Bucket(numberBucket).Get(key); before != nil {
+				e.Before = binary.BigEndian.Uint64(before)
+			}
+			entries[i] = e
 			if err := errors.Join(
-				withdraw(tx, tx.Bucket(numberBucket).Get(key), e),
+				withdraw(tx, e),
 				putEntry(tx, e),
 				tx.Bucket(contentBucket).Put(number(id), d.Content),
 				tx.Bucket(inputBucket).Put(inputKey(e.Taxpayer, e.Input), number(id)),
@@ -212,17 +217,31 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 	return entries, nil
 }
 
-// withdraw takes back an entry that was not sent, for another in its place.
-func withdraw(tx *bbolt.Tx, id []byte, other Entry) error {
-	if id == nil {
-		return nil
+// withdraw takes back what has an entry's number and was not sent: that one takes
+// its place.
+func withdraw(tx *bbolt.Tx, by Entry) error {
+	return previous(tx, by.Before, func(e Entry) error {
+		if e.State != Signed {
+			return nil
+		}
+		e.State, e.Changed, e.Findings = Withdrawn, by.Added, []string{"not sent: the one from " + by.Name + " took its place"}
+		return putEntry(tx, e)
+	})
+}
+
+// previous tells an entry, and all that had its number before, the latest first.
+func previous(tx *bbolt.Tx, id uint64, tell func(Entry) error) error {
+	for id != 0 {
+		e, err := entryAt(tx, number(id))
+		if err == nil {
+			err = tell(e)
+		}
+		if err != nil {
+			return err
+		}
+		id = e.Before
 	}
-	e, err := entryAt(tx, id)
-	if err != nil || e.State != Signed {
-		return err
-	}
-	e.State, e.Changed, e.Findings = Withdrawn, other.Added, []string{"not sent: the one from " + other.Name + " took its place"}
-	return putEntry(tx, e)
+	return nil
 }
 
 // Find returns the latest entry of a document, by the SHA-256 of its bytes, as
@@ -232,10 +251,32 @@ func (j *Journal) Find(taxpayer string, input [sha256.Size]byte) (*Entry, error)
 	return j.by(inputBucket, inputKey(taxpayer, input))
 }
 
-// Numbered returns the latest entry of a taxpayer's document by the business that
-// it states, its type and number; nil if there is none.
-func (j *Journal) Numbered(taxpayer, business, kind, num string) (*Entry, error) {
-	return j.by(numberBucket, numberKey(taxpayer, business, kind, num))
+// Numbered returns the entry of a taxpayer's document by the business that it
+// states, its type and number; nil if there is none. Of several it is the latest
+// that stands (is valid, or may become so), sent rather than not, else the latest.
+func (j *Journal) Numbered(taxpayer, business, kind, num string) (found *Entry, err error) {
+	rank := func(e Entry) int {
+		switch {
+		case e.State == Signed:
+			return 1
+		case e.State == Valid || !e.State.Final():
+			return 2
+		}
+		return 0
+	}
+	err = j.db.View(func(tx *bbolt.Tx) error {
+		id := tx.Bucket(numberBucket).Get(numberKey(taxpayer, business, kind, num))
+		if id == nil {
+			return nil
+		}
+		return previous(tx, binary.BigEndian.Uint64(id), func(e Entry) error {
+			if found == nil || rank(e) > rank(*found) {
+				found = &e
+			}
+			return nil
+		})
+	})
+	return found, read(err)
 }
 
 func (j *Journal) by(bucket, key []byte) (found *Entry, err error) {

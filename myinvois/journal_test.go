@@ -195,3 +195,32 @@ func TestALateOutcomeIsWrittenDown(t *testing.T) {
 		t.Errorf("got %v, %v, want Cancelled, written down", now.State, err)
 	}
 }
+
+func TestADocumentThatStandsIsNotForgottenForALaterOneOfItsNumber(t *testing.T) {
+	for _, row := range []struct {
+		states []State // of the entries, the oldest first
+		want   int     // which of them is told
+	}{
+		{[]State{Valid, Invalid}, 0},
+		{[]State{Valid, Rejected, Cancelled}, 0},
+		{[]State{Sending, Invalid}, 0},
+		{[]State{Invalid, Valid}, 1},
+		{[]State{Valid, Signed}, 0},
+		{[]State{Invalid, Signed}, 1},
+		{[]State{Rejected, Invalid}, 1},
+	} {
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		var ids []uint64
+		for i, state := range row.states {
+			ids = append(ids, written(t, j, seller, "01", "1001", fmt.Sprint("version ", i)))
+			e := mustEntry(t, j, ids[i])
+			e.State = state
+			if err := j.put(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := j.Numbered(seller, "", "01", "1001"); err != nil || got == nil || got.ID != ids[row.want] {
+			t.Errorf("%v: got %+v, %v, want entry %d", row.states, got, err, ids[row.want])
+		}
+	}
+}
