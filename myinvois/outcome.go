@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 )
 
 // lostReasons is what is found wrong with a document that a submission whose answer
@@ -89,12 +91,12 @@ func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]E
 // invalid document is asked for; where that is not told, the entry says so.
 func (c *Client) judge(ctx context.Context, e Entry, d DocumentSummary) (Entry, error) {
 	e.UUID, e.LongID, e.SubmissionUID = d.UUID, d.LongID, d.SubmissionUID
-	switch d.Status {
-	case StatusValid:
+	switch {
+	case strings.EqualFold(d.Status, StatusValid):
 		e.State, e.Findings = Valid, nil
-	case StatusCancelled:
+	case strings.EqualFold(d.Status, StatusCancelled):
 		e.State = Cancelled
-	case StatusInvalid:
+	case strings.EqualFold(d.Status, StatusInvalid):
 		e.State = Invalid
 		details, err := c.Details(ctx, e.Taxpayer, d.UUID)
 		failed, ours := errors.AsType[*Error](err)
@@ -124,7 +126,10 @@ func (c *Courier) Refresh(ctx context.Context, e Entry) (Entry, error) {
 		return e, err
 	}
 	changed, err := c.Client.judge(ctx, e, details.DocumentSummary)
-	if err != nil || changed.State == e.State {
+	if found := details.Findings(); changed.State == Invalid && len(found) > 0 {
+		changed.Findings = found
+	}
+	if err != nil || changed.State == e.State && slices.Equal(changed.Findings, e.Findings) {
 		return e, err
 	}
 	return changed, c.Journal.put(changed)
