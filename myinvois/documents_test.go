@@ -281,6 +281,16 @@ func TestATINIsAskedForOnceADay(t *testing.T) {
 	})
 }
 
+func TestASumIsReadHoweverItIsWritten(t *testing.T) {
+	for text, want := range map[string]Amount{`1.5`: 1.5, `"1.50"`: 1.5, `null`: 0, `"none"`: 0, `{"sum":1}`: 0} {
+		var got SubmissionStatus
+		err := json.Unmarshal(fmt.Appendf(nil, `{"documentSummary":[{"uuid":"D1","totalPayableAmount":%s}]}`, text), &got)
+		if err != nil || len(got.Documents) != 1 || got.Documents[0].TotalPayable != want {
+			t.Errorf("%s: got %v, %v, want %v", text, got.Documents, err, want)
+		}
+	}
+}
+
 func TestWhatIsNoTimeIsNone(t *testing.T) {
 	for text, want := range map[string]string{
 		`"2015-02-13T14:20:10Z"`:         "2015-02-13T14:20:10Z",

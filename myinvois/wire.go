@@ -3,6 +3,7 @@ package myinvois
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"time"
 )
 
@@ -115,10 +116,10 @@ type DocumentSummary struct {
 	Issued          Instant `json:"dateTimeIssued"`
 	Received        Instant `json:"dateTimeReceived"`
 	Validated       Instant `json:"dateTimeValidated"`
-	TotalExclTax    float64 `json:"totalExcludingTax"`
-	TotalDiscount   float64 `json:"totalDiscount"`
-	TotalNet        float64 `json:"totalNetAmount"`
-	TotalPayable    float64 `json:"totalPayableAmount"`
+	TotalExclTax    Amount  `json:"totalExcludingTax"`
+	TotalDiscount   Amount  `json:"totalDiscount"`
+	TotalNet        Amount  `json:"totalNetAmount"`
+	TotalPayable    Amount  `json:"totalPayableAmount"`
 	Status          string  `json:"status"` // "Submitted", "Valid", "Invalid", "Cancelled"
 	Cancelled       Instant `json:"cancelDateTime"`
 	RejectRequested Instant `json:"rejectRequestDateTime"`
@@ -240,8 +241,13 @@ func orNull(text string) *string {
 	return &text
 }
 
-// UnmarshalJSON reads either spelling, in which a code may be a number, too.
+// UnmarshalJSON reads either spelling, in which a code may be a number, too; and a
+// bare text as the message.
 func (p *Problem) UnmarshalJSON(text []byte) error {
+	if text[0] == '"' {
+		*p = Problem{}
+		return json.Unmarshal(text, &p.Message)
+	}
 	var said struct {
 		Code         word      `json:"code"`
 		ErrorCode    word      `json:"errorCode"`
@@ -287,6 +293,23 @@ func (w *word) UnmarshalJSON(text []byte) error {
 		return nil
 	}
 	return json.Unmarshal(text, (*string)(w))
+}
+
+// Amount is a sum of money on the wire.
+type Amount float64
+
+// UnmarshalJSON reads it. What is no number is taken for none: nothing depends on
+// it.
+func (a *Amount) UnmarshalJSON(text []byte) error {
+	var said word
+	if err := said.UnmarshalJSON(text); err != nil {
+		return err
+	}
+	*a = 0
+	if sum, err := strconv.ParseFloat(string(said), 64); err == nil {
+		*a = Amount(sum)
+	}
+	return nil
 }
 
 // Instant is a time on the wire: RFC 3339, with or without fractions of a second
