@@ -39,7 +39,7 @@ dpkg --install "$package" >"$home/dpkg.log" || { cat "$home/dpkg.log"; fail "the
 
 manual install >"$home/install.sh"
 [ "$(wc -l <"$home/install.sh")" -gt 30 ] || fail "the manual's commands were not found"
-bash -euo pipefail "$home/install.sh"
+bash -euo pipefail "$home/install.sh" >"$home/install.log" 2>&1 || { cat "$home/install.log" >&2; fail "the manual's commands fail"; }
 
 # As the unit starts it, as far as that goes without systemd.
 install -d -o roamsign -g roamsign -m 700 "$home/credentials"
@@ -47,7 +47,7 @@ install -o roamsign -g roamsign -m 400 "$home/pin" "$home/credentials/pin"
 chmod 711 "$home"
 as=(env CREDENTIALS_DIRECTORY="$home/credentials" prlimit --core=0
   setpriv --reuid=roamsign --regid=roamsign --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all)
-"${as[@]}" roamsignd check --login --config /etc/roamsign/roamsign.yaml || fail "the service would not start"
+"${as[@]}" roamsignd check --login --config /etc/roamsign/roamsign.yaml >"$home/check.log" 2>&1 || { cat "$home/check.log" >&2; fail "the service would not start"; }
 "${as[@]}" roamsignd serve --config /etc/roamsign/roamsign.yaml 2>"$home/serve.log" &
 daemon=$!
 for _ in $(seq 300); do
@@ -58,7 +58,7 @@ done
 
 cp testdata/invoice.xml "$home/invoice.xml"
 manual sign >"$home/sign.sh"
-(cd "$home" && bash -euo pipefail "$home/sign.sh") || { cat "$home/serve.log" >&2; fail "the manual's commands for signing fail"; }
+(cd "$home" && bash -euo pipefail "$home/sign.sh" >"$home/sign.log" 2>&1) || { cat "$home/sign.log" "$home/serve.log" >&2; fail "the manual's commands for signing fail"; }
 [ "$(ps -o user= -p "$daemon")" = roamsign ] || fail "the service does not run as roamsign"
 for secret in "$home/pin" "$home/so-pin"; do
   ! grep -rqF "$(cat "$secret")" "$home"/*.log /etc/roamsign /var/lib/roamsign || fail "a PIN stands in a log or a file"
