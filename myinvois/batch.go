@@ -343,6 +343,12 @@ func (j *Journal) found(b *batch, uid string) ([]Entry, error) {
 	})
 }
 
+// lost writes down that all documents of a batch were rejected, and the answer that
+// told why was lost.
+func (j *Journal) lost(b *batch) ([]Entry, error) {
+	return j.change(b, func(_ *batch, e *Entry) { e.State, e.Findings = Rejected, []string{lostReasons} })
+}
+
 // known tells whether a submission is one of the journal's other batches.
 func (j *Journal) known(uid string, but *batch) (known bool, err error) {
 	err = j.db.View(func(tx *bbolt.Tx) error {

@@ -22,6 +22,7 @@ const (
 	lookPause = 5 * time.Second             // between two looks; there may be 12 a minute
 	listing   = 31*24*time.Hour - time.Hour // how far back the platform lists
 	looks     = 6                           // until a document that was taken, and is not listed, is left for a later run
+	listedBy  = 15 * time.Minute            // until what was taken, and is not listed, was not accepted
 )
 
 // errUnprotected is the error of a submission that would be sent again when the

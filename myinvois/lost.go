@@ -18,7 +18,8 @@ import (
 // again. Documents that it rejected at the door are not listed.
 
 // find looks for a submission whose answer was lost. It returns nothing, and no
-// error, if it was surely not taken, or so long ago that it would be listed.
+// error, if it was surely not taken, or so long ago that it would be listed. One
+// that was taken for sure, and is not listed when it must be, was rejected.
 func (r *run) find(ctx context.Context) ([]Entry, error) {
 	for n := 1; ; n++ {
 		uid, err := r.look(ctx, r.batch.FirstSent)
@@ -31,6 +32,8 @@ func (r *run) find(ctx context.Context) ([]Entry, error) {
 		switch {
 		case !r.batch.Taken:
 			return nil, nil
+		case n == looks && time.Since(r.batch.LastSent) > listedBy:
+			return r.Journal.lost(r.batch)
 		case n == looks:
 			return nil, &Error{
 				Doing:   "looking for a submission" + behalf(r.batch.Taxpayer),

@@ -28,7 +28,7 @@ func TestWhatWasTakenIsNeverSentAgain(t *testing.T) {
 	}
 }
 
-func TestWhatWasTakenAndIsNotListedIsLeftForLater(t *testing.T) {
+func TestWhatWasTakenAndIsNotListedIsRejectedInTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{}
 		s.before = onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) { return respond(202, "") }) // taken, and lost
@@ -36,10 +36,15 @@ func TestWhatWasTakenAndIsNotListedIsLeftForLater(t *testing.T) {
 		ids := numbered(t, j, 1)
 		for range 2 {
 			got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
-			if len(got.reasons) != 1 || !strings.Contains(got.reasons[0].Error(), "run this again later") || s.count("submit") != 1 {
+			if len(got.outcomes) != 0 || len(got.reasons) != 1 || !strings.Contains(got.reasons[0].Error(), "run this again later") || s.count("submit") != 1 {
 				t.Errorf("got %v, %v after %d submissions; want it left after 1", got.outcomes, got.reasons, s.count("submit"))
 			}
-			time.Sleep(time.Hour)
+			time.Sleep(5 * time.Minute)
+		}
+		time.Sleep(time.Hour)
+		got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+		if got.outcomes["INV-0"] != Rejected || !strings.Contains(strings.Join(got.entries["INV-0"].Findings, ""), "was lost") || s.count("submit") != 1 {
+			t.Errorf("later: got %v, %v after %d submissions, want it Rejected after 1", got.entries, got.reasons, s.count("submit"))
 		}
 	})
 }

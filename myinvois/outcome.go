@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// lostReasons is what is found wrong with a document that a submission whose answer
-// was lost turns out not to hold.
+// lostReasons is what is found wrong with a document that its submission turns out
+// not to hold, where the answer that told why was lost, or did not name it.
 const lostReasons = "the platform rejected it when it was submitted, and the answer with the reasons was lost; submit it again to see them"
 
 // await waits until a submission's documents are validated, and writes down and
@@ -21,10 +21,10 @@ func (r *run) await(ctx context.Context) error {
 		if err != nil || len(learned) == 0 && status.InProgress() {
 			return err
 		}
-		entries, err := r.Journal.change(r.batch, func(b *batch, e *Entry) {
+		entries, err := r.Journal.change(r.batch, func(_ *batch, e *Entry) {
 			if l, known := learned[e.ID]; known {
 				*e = l
-			} else if b.Found && !status.InProgress() && e.State == Submitted {
+			} else if e.State == Submitted && e.UUID == "" && status.whole() {
 				e.State, e.SubmissionUID, e.Findings = Rejected, "", []string{lostReasons}
 			}
 		})
@@ -37,6 +37,12 @@ func (r *run) await(ctx context.Context) error {
 		}
 		return r.complete(entries)
 	})
+}
+
+// whole tells whether a submission is over and all that it counts is listed: what is
+// not listed is not part of it.
+func (s *SubmissionStatus) whole() bool {
+	return !s.InProgress() && len(s.Documents) > 0 && len(s.Documents) >= s.Count
 }
 
 // complete is an error if a submission that is over leaves a document without an
