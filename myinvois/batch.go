@@ -93,6 +93,12 @@ func newBatch(tx *bbolt.Tx, group []Entry) (*batch, error) {
 	return b, putBatch(tx, b)
 }
 
+// damage is the error of documents that are not sent because they are not what they
+// were. It tells nothing of others.
+type damage struct{ what string }
+
+func (d *damage) Error() string { return d.what }
+
 // payloadOf builds a batch's payload, and returns its entries with it.
 func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
 	documents := make([]Document, len(b.Documents))
@@ -105,7 +111,7 @@ func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
 		entries[i] = e
 		documents[i] = Document{e.Format, e.Number, tx.Bucket(contentBucket).Get(number(id))}
 		if sha256.Sum256(documents[i].Content) != e.Hash {
-			return nil, nil, fmt.Errorf("document %s (entry %d) is not what was signed: the journal is damaged", e.Number, id)
+			return nil, nil, &damage{fmt.Sprintf("document %s (entry %d) is not what was signed: the journal is damaged", e.Number, id)}
 		}
 	}
 	payload, err := Payload(documents)
@@ -119,7 +125,7 @@ func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error)
 		return err
 	})
 	if err == nil && sha256.Sum256(payload) != b.Payload {
-		err = fmt.Errorf("submission %d is not what was sent before: the journal is damaged, or of another version of this program", b.ID)
+		err = &damage{fmt.Sprintf("submission %d is not what was sent before: the journal is damaged, or of another version of this program", b.ID)}
 	}
 	return payload, entries, read(err)
 }

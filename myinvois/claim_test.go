@@ -124,3 +124,59 @@ func TestASubmissionThatIsNotFinishedHoldsItsNumbers(t *testing.T) {
 		}
 	})
 }
+
+func TestWhatIsLookedForHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{before: func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
+			if kindOf(r) == "submit" && contentOf(t, r) != "the last" {
+				return respond(422, `{"error":{"code":"DuplicateSubmission"}}`)
+			}
+			return nil, nil
+		}}
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		var ids []uint64
+		for i := range atOnce + 1 {
+			ids = append(ids, written(t, j, fmt.Sprintf("C%010d", i), "01", fmt.Sprint(i), fmt.Sprint("document ", i)))
+		}
+		ids = append(ids, written(t, j, seller, "01", "last", "the last"))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		if got := deliver(ctx, at(t, s, lasting(t)), j, ids); got.outcomes["last"] != Valid {
+			t.Errorf("got %v, %v, want the last Valid", got.outcomes, got.reasons)
+		}
+	})
+}
+
+func TestOnlyADuplicateIsLookedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{before: onlyFor("submit", 1, func() (*httptest.ResponseRecorder, error) {
+			return respond(422, `{"error":{"code":"ValidationError"}}`)
+		})}
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		ids := numbered(t, j, 1)
+		began := time.Now()
+		got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+		if e := mustEntry(t, j, ids[0]); len(got.reasons) != 1 || e.State != Signed || time.Since(began) > time.Minute {
+			t.Errorf("got %s, %v after %v, want a refusal at once", e.State, got.reasons, time.Since(began))
+		}
+	})
+}
+
+func TestADamagedSubmissionHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{}
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		ids := numbered(t, j, 4)
+		batches, err := j.gather([]Entry{mustEntry(t, j, ids[0])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.change(batches[0], func(b *batch, _ *Entry) { b.Payload = Digest{} }); err != nil {
+			t.Fatal(err)
+		}
+		got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+		if got.err != nil || len(got.outcomes) != 3 || len(got.reasons) != 1 || !strings.Contains(got.reasons[0].Error(), "damaged") {
+			t.Errorf("got %v, %v, %v, want 3 Valid and one left", got.outcomes, got.reasons, got.err)
+		}
+	})
+}

@@ -73,7 +73,7 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 	}
 	runs := map[uint64]*run{}
 	for _, b := range batches {
-		runs[b.ID] = &run{Courier: c, batch: b, tell: tell, told: map[uint64]bool{}, others: runs, answered: make(chan struct{})}
+		runs[b.ID] = &run{Courier: c, batch: b, tell: tell, told: map[uint64]bool{}, places: places, others: runs, answered: make(chan struct{})}
 	}
 	for _, b := range batches {
 		r := runs[b.ID]
@@ -87,7 +87,9 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 		running.Go(func() {
 			defer func() { <-places }()
 			if err := r.deliver(ctx); err != nil {
-				if _, ours := errors.AsType[*Error](err); !ours {
+				_, ours := errors.AsType[*Error](err)
+				_, damaged := errors.AsType[*damage](err)
+				if !ours && !damaged {
 					cancel(err) // the journal's: nothing can be kept safe without it
 				}
 				r.leave(err)
@@ -144,6 +146,7 @@ type run struct {
 	tell  func([]Entry, error)
 	told  map[uint64]bool // the entries that were
 
+	places   chan struct{}   // it holds one, but while it is away
 	others   map[uint64]*run // of the same Deliver, by batch
 	answered chan struct{}   // closed when the sending has come to an end
 }
@@ -202,21 +205,21 @@ func (r *run) leave(why error) {
 // While the platform would recognize them, it is simply sent again; otherwise it
 // is looked for first. One that was taken is not sent again.
 func (r *run) send(ctx context.Context) ([]Entry, error) {
-	payload, entries, err := r.Journal.payload(r.batch)
-	if err != nil {
-		return nil, err
-	}
 	for n := 1; ; n++ {
 		if err := r.claim(ctx); err != nil {
 			return nil, err
 		}
 		since := r.batch.FirstSent // that it may have been taken
 		if r.batch.Taken || r.batch.unprotected(time.Now()) {
-			found, err := r.find(ctx)
+			found, err := r.away(func() ([]Entry, error) { return r.find(ctx) })
 			if err != nil || found != nil {
 				return found, err
 			}
 			since = r.batch.mayArrive(time.Now())
+		}
+		payload, entries, err := r.Journal.payload(r.batch)
+		if err != nil {
+			return nil, err
 		}
 		// Logins and turns take their time: it is now that counts.
 		said, err := r.Client.submit(ctx, r.batch.Taxpayer, payload, func() error {
@@ -245,8 +248,8 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			}
 			r.note("the answer to a submission of %d documents was lost: looking for it", len(r.batch.Documents))
 			continue
-		case failed.Status == http.StatusUnprocessableEntity:
-			entries, err := r.recognized(ctx, failed)
+		case failed.Status == http.StatusUnprocessableEntity && (failed.Code == "" || errors.Is(failed, DuplicateSubmission)):
+			entries, err := r.away(func() ([]Entry, error) { return r.recognized(ctx, failed) })
 			switch {
 			case err != nil || entries != nil:
 				return entries, err
@@ -260,7 +263,9 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 		r.note("%v; sending the same bytes again", err)
-		if err := wait(ctx, max(min(failed.RetryAfter, maxPatience), pause(n))); err != nil {
+		if _, err := r.away(func() ([]Entry, error) {
+			return nil, wait(ctx, max(min(failed.RetryAfter, maxPatience), pause(n)))
+		}); err != nil {
 			return nil, &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: "given up", cause: err}
 		}
 	}
@@ -282,12 +287,26 @@ func (r *run) claim(ctx context.Context) error {
 			return &Error{Doing: doing, Message: h.Error(), unsent: true}
 		}
 		waited[h.by] = true
-		select {
-		case <-other.answered:
-		case <-ctx.Done():
-			return &Error{Doing: doing, Message: "given up", cause: ctx.Err(), unsent: true}
+		if _, err := r.away(func() ([]Entry, error) {
+			select {
+			case <-other.answered:
+				return nil, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}); err != nil {
+			return &Error{Doing: doing, Message: "given up", cause: err, unsent: true}
 		}
 	}
+}
+
+// away leaves the place to others for something that takes long. Those who have one
+// end with the same context, so that it is had again soon after.
+func (r *run) away(long func() ([]Entry, error)) ([]Entry, error) {
+	<-r.places
+	entries, err := long()
+	r.places <- struct{}{}
+	return entries, err
 }
 
 // refused takes the submission apart that the platform did not take as a whole,
