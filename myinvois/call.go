@@ -189,7 +189,9 @@ func hiding(r request) *strings.Replacer {
 			pairs = append(pairs, secret, "(secret)", spelled, "(secret)", lowerEscapes(spelled), "(secret)")
 		}
 	}
-	hide(strings.TrimPrefix(r.header.Get("Authorization"), "Bearer "))
+	if token := strings.TrimPrefix(r.header.Get("Authorization"), "Bearer "); len(token) >= 8 { // less is no secret, but in every word
+		hide(token)
+	}
 	if r.header.Get("Content-Type") == mediaForm {
 		if form, err := url.ParseQuery(string(r.body)); err == nil {
 			hide(form.Get("client_secret"))
