@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -195,6 +196,31 @@ func TestACancellationFindsItsDocumentHoweverItsTaxpayerIsNamed(t *testing.T) {
 	if got, err := w.find(c.journal, "INV-1"); err != nil || got.ID != 0 {
 		t.Errorf("for another taxpayer: got %v, %v, want no entry", got, err)
 	}
+}
+
+func TestAJournalThatFailsIsToldWhateverElseEnds(t *testing.T) {
+	c := counting(t)
+	e := written(t, c, company, "", "INV-1", "v1")
+	ctx, cancel := context.WithCancel(t.Context())
+	c.platform = answering(t, func(*http.Request) (int, string) {
+		if err := c.journal.Close(); err != nil {
+			t.Error(err)
+		}
+		return http.StatusAccepted, `{"submissionUid":"S1","acceptedDocuments":[{"uuid":"U1","invoiceCodeNumber":"INV-1"}]}`
+	})
+	r, _ := running(c, submitting{wait: time.Hour})
+	r.report.streams.Err = canceller(cancel) // once anything is told
+	if err := r.deliver(ctx, []uint64{e.ID}); err == nil || !strings.Contains(err.Error(), "the journal") || ctx.Err() == nil {
+		t.Errorf("got %v, the context ended: %v; want the journal's error, and that", err, ctx.Err())
+	}
+}
+
+type canceller context.CancelFunc
+
+// Write ends the context.
+func (c canceller) Write(text []byte) (int, error) {
+	c()
+	return len(text), nil
 }
 
 type answerer func(*http.Request) (int, string)

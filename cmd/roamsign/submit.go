@@ -139,6 +139,8 @@ func (r *submission) deliver(ctx context.Context, open []uint64) error {
 	}
 	err := courier.Deliver(limited, open)
 	switch {
+	case err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+		return err // whatever has ended besides
 	case ctx.Err() != nil:
 		r.report.complain("", errors.New("interrupted: run the same again, or roamsign submit --resume, to go on"))
 	case limited.Err() != nil:
