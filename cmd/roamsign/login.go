@@ -58,7 +58,7 @@ func (l *entering) run(ctx context.Context, streams command.Streams, args []stri
 	case l.all && l.tin != "":
 		return command.Usagef("--all and --tin exclude each other")
 	}
-	return withCounter(ctx, streams, *l.config, l.platform, func(c *counter) error {
+	return withPlatform(ctx, streams, *l.config, l.platform, func(c *counter) error {
 		taxpayers := c.taxpayers
 		if !l.all {
 			tin := cmp.Or(l.tin, c.fallback)

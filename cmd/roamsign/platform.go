@@ -57,6 +57,16 @@ func platformConfig(path, config string) (myinvois.Config, error) {
 
 // withCounter runs something with the signer, the platform and the journal.
 func withCounter(ctx context.Context, streams command.Streams, config, path string, do func(*counter) error) error {
+	return withPlatform(ctx, streams, config, path, func(c *counter) error {
+		return withJournal(c.config, func(journal *myinvois.Journal) error {
+			c.journal = journal
+			return do(c)
+		})
+	})
+}
+
+// withPlatform runs something with the signer and the platform.
+func withPlatform(ctx context.Context, streams command.Streams, config, path string, do func(*counter) error) error {
 	cfg, err := platformConfig(path, config)
 	if err != nil {
 		return err
@@ -82,10 +92,7 @@ func withCounter(ctx context.Context, streams command.Streams, config, path stri
 		if c.taxpayers, err = signer.Taxpayers(ctx); err != nil {
 			return fmt.Errorf("asking the signer for whom this client may act: %w", err)
 		}
-		return withJournal(cfg, func(journal *myinvois.Journal) error {
-			c.journal = journal
-			return do(c)
-		})
+		return do(c)
 	})
 }
 
