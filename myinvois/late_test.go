@@ -130,8 +130,8 @@ func TestARefusedSubmissionThatNeverArrivedIsUnsent(t *testing.T) {
 func TestWhatWasNotSentWhileItWaitedForItsTurnIsUnsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{before: func(r *http.Request, _ int) (*httptest.ResponseRecorder, error) {
-			if kindOf(r) == "login" {
-				return respond(429, `{"error":"x"}`, "Retry-After", "300")
+			if kindOf(r) == "submit" {
+				return respond(429, "", "Retry-After", "300")
 			}
 			return nil, nil
 		}}
