@@ -33,6 +33,8 @@ What is to be sent is written down in a journal before it is sent, so this can b
 interrupted at any point and run again with the same files: it goes on where it
 was. A document that was submitted is not submitted again, whatever is run;
 --again does so with those that were rejected, invalid or cancelled.
+
+Name many files at once: each run logs in anew, which LHDN allows 12 times a minute.
 ` + aboutPlatform + `
 
 Exit status: 0 if all are Valid, 1 if one is not or is not known to be yet, 2 if the
