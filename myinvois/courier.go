@@ -217,22 +217,9 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			}
 			since = r.batch.mayArrive(time.Now())
 		}
-		payload, entries, err := r.Journal.payload(r.batch)
-		if err != nil {
-			return nil, err
-		}
-		// Logins and turns take their time: it is now that counts.
-		said, err := r.Client.submit(ctx, r.batch.Taxpayer, payload, func() error {
-			if !since.IsZero() && r.batch.unprotected(time.Now()) {
-				return errUnprotected
-			}
-			return r.Journal.sent(r.batch, since)
-		})
-		if err == nil && !said.settles(entries) {
-			err = &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Status: http.StatusAccepted, Message: "the answer does not tell of all documents", cause: errUnreadable}
-		}
+		entries, err := r.transmit(ctx, since)
 		if err == nil {
-			return r.Journal.answered(r.batch, said)
+			return entries, nil
 		}
 		if _, waits := errors.AsType[*held](err); waits || errors.Is(err, errUnprotected) {
 			n--
@@ -258,7 +245,7 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			}
 			continue
 		case failed.Refused():
-			return nil, r.refused(failed)
+			return nil, r.refused(failed, since)
 		case n >= attempts || ctx.Err() != nil:
 			return nil, err
 		}
@@ -269,6 +256,32 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			return nil, &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: "given up", cause: err}
 		}
 	}
+}
+
+// transmit sends a submission that may have been taken since a time, and writes down
+// the answer.
+func (r *run) transmit(ctx context.Context, since time.Time) ([]Entry, error) {
+	payload, entries, err := r.Journal.payload(r.batch)
+	if err != nil {
+		return nil, err
+	}
+	// Logins and turns take their time: it is now that counts.
+	said, err := r.Client.submit(ctx, r.batch.Taxpayer, payload, func() error {
+		if !since.IsZero() && r.batch.unprotected(time.Now()) {
+			return errUnprotected
+		}
+		return r.Journal.sent(r.batch, since)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !said.settles(entries) {
+		return nil, &Error{
+			Doing: "submitting" + behalf(r.batch.Taxpayer), Status: http.StatusAccepted,
+			Message: "the answer does not tell of all documents", cause: errUnreadable,
+		}
+	}
+	return r.Journal.answered(r.batch, said)
 }
 
 // claim waits until no other submission whose answer is not known has a number in
@@ -311,8 +324,8 @@ func (r *run) away(long func() ([]Entry, error)) ([]Entry, error) {
 
 // refused takes the submission apart that the platform did not take as a whole,
 // unless it was sent before and may have been taken then.
-func (r *run) refused(why *Error) error {
-	if !r.batch.FirstSent.Equal(r.batch.LastSent) {
+func (r *run) refused(why *Error, since time.Time) error {
+	if !since.IsZero() {
 		return why
 	}
 	_, err := r.Journal.dissolve(r.batch)

@@ -143,3 +143,26 @@ func TestWhatWasNotSentWhileItWaitedForItsTurnIsUnsent(t *testing.T) {
 		}
 	})
 }
+
+func TestALoginThatIsRefusedTellsNothingOfAnEarlierSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{after: onlyFor("submit", 1, cut)} // taken, and lost
+		s.before = func(r *http.Request, n int) (*httptest.ResponseRecorder, error) {
+			if kindOf(r) == "login" && n == 2 { // of the second run, which sends nothing
+				return respond(400, `{"error":"invalid_client"}`)
+			}
+			return nil, nil
+		}
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		ids := numbered(t, j, 1)
+		interrupted(t, at(t, s, lasting(t)), j, ids)
+		if got := deliver(t.Context(), at(t, s, lasting(t)), j, ids); len(got.reasons) != 1 || mustEntry(t, j, ids[0]).State != Sending {
+			t.Errorf("got %s, %v, want it left Sending", mustEntry(t, j, ids[0]).State, got.reasons)
+		}
+		time.Sleep(time.Hour)
+		if got := deliver(t.Context(), at(t, s, lasting(t)), j, ids); got.outcomes["INV-0"] != Valid {
+			t.Errorf("later: got %v, %v", got.outcomes, got.reasons)
+		}
+		once(t, s, 1)
+	})
+}
