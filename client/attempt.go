@@ -14,7 +14,7 @@ import (
 )
 
 // rounds is how often a call goes through the list of servers before it gives
-// up, where its context lets it. While there is a server that it was not at yet,
+// up, where its context lets it. Where it was at some servers and not at others,
 // which may still be connecting, it goes on for as long as an attempt may take.
 const rounds = 2
 
@@ -30,7 +30,7 @@ func (c *Client) call(ctx context.Context, rpc func(context.Context, ...grpc.Cal
 	var last *Error
 	var been []string // servers
 	began, enough := time.Now(), max(rounds*len(c.servers.all), rounds+1)
-	for n := 0; n < enough || len(been) < len(c.servers.all) && time.Since(began) < c.timeout; n++ {
+	for n := 0; n < enough || 0 < len(been) && len(been) < len(c.servers.all) && time.Since(began) < c.timeout; n++ {
 		if n > 0 {
 			if err := c.wait(ctx, n, last); err != nil {
 				return err
