@@ -243,6 +243,7 @@ func TestADatabasesPasswordIsInAFileOfItsOwn(t *testing.T) {
 	if _, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "others may use it") {
 		t.Errorf("a password that others may read: got %v, want a refusal", err)
 	}
+	check(t, os.Chmod(config.MySQL.PasswordFile, 0o600)) // the log that is open may connect anew to close
 }
 
 func TestADatabaseIsNamedSafely(t *testing.T) {
