@@ -22,8 +22,9 @@ import (
 // module's gate, never the other way round.
 type keeper struct {
 	config Config
-	public *rsa.PublicKey         // of the certificate
-	module atomic.Pointer[module] // nil until the token is found first
+	public *rsa.PublicKey          // of the certificate
+	module atomic.Pointer[module]  // nil until the token is found first
+	next   atomic.Pointer[nextKey] // the second key; nil: there is none
 
 	turn    turn
 	current atomic.Pointer[generation] // stored by the holder of the turn

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 
@@ -36,11 +37,9 @@ func (c Config) WithNext(label, id string, certificate *x509.Certificate) Config
 	return c
 }
 
-// of returns the config by which one of the keys is found.
-func (c Config) of(by which) Config {
-	if by == nextOne && c.next != nil {
-		c.KeyLabel, c.KeyID = c.next.label, c.next.id
-	}
+// of returns the config by which a second key is found.
+func (c Config) of(next *nextKey) Config {
+	c.KeyLabel, c.KeyID = next.label, next.id
 	return c
 }
 
@@ -49,7 +48,7 @@ func (c Config) checkNext() error {
 	if c.next == nil {
 		return nil
 	}
-	if err := c.of(nextOne).Validate(); err != nil {
+	if err := c.of(c.next).Validate(); err != nil {
 		return fmt.Errorf("the next key: %w", err)
 	}
 	if _, err := publicKeyOf(c.next.certificate); err != nil {
@@ -60,6 +59,7 @@ func (c Config) checkNext() error {
 
 // succession is the second key, in one generation.
 type succession struct {
+	of  *nextKey // nil: none was looked for
 	key pkcs11.ObjectHandle
 	err error // why it cannot be used; nil when it can
 }
@@ -67,28 +67,33 @@ type succession struct {
 // errNoNext: no second key is configured, or it was not looked for yet.
 var errNoNext = errors.New("there is no next key")
 
+// errNotSought: it was asked for just now.
+var errNotSought = errors.New("the next key was not looked for yet")
+
 // succeed finds the second key and proves it. Whoever calls it is in the library.
 // That the key is not there harms nobody who signs with the first.
 func (k *keeper) succeed(s slot, session pkcs11.SessionHandle) (found succession) {
-	if k.config.next == nil {
+	next := k.next.Load()
+	if next == nil {
 		return succession{err: errNoNext}
 	}
+	found.of = next
 	defer rescue(&found.err)
-	public, err := publicKeyOf(k.config.next.certificate)
+	public, err := publicKeyOf(next.certificate)
 	if err != nil {
-		return succession{err: err}
+		return succession{of: next, err: err}
 	}
-	s.config = k.config.of(nextOne)
+	s.config = k.config.of(next)
 	key, err := s.pick(session, public)
 	if err != nil {
-		return succession{err: fmt.Errorf("the next key: %w", err)}
+		return succession{of: next, err: fmt.Errorf("the next key: %w", err)}
 	}
-	return succession{key: key}
+	return succession{of: next, key: key}
 }
 
 // seek looks once more for a second key that was not there.
 func (k *keeper) seek(ctx context.Context) (err error) {
-	if k.config.next == nil {
+	if k.next.Load() == nil {
 		return nil
 	}
 	if err := k.enter(ctx); err != nil {
@@ -96,12 +101,12 @@ func (k *keeper) seek(ctx context.Context) (err error) {
 	}
 	defer k.leave()
 	now := k.current.Load()
-	if k.void(now) || now == k.lost || now.next.err == nil {
+	if k.void(now) || now == k.lost || k.lacks(now) == nil {
 		return nil
 	}
 	again := *now
 	again.next = k.succeed(now.slot, now.session)
-	if again.next.err == nil {
+	if again.next.err == nil || again.next.of != now.next.of {
 		k.current.Store(&again)
 	}
 	return nil
@@ -113,11 +118,23 @@ func (k *keeper) keyOf(g *generation, by which) (pkcs11.ObjectHandle, *rsa.Publi
 	if by == firstKey {
 		return g.key, k.public, nil
 	}
-	if g.next.err != nil {
-		return 0, nil, lacking(g.next.err)
+	if err := k.lacks(g); err != nil {
+		return 0, nil, lacking(err)
 	}
-	public, err := publicKeyOf(k.config.next.certificate)
+	public, err := publicKeyOf(g.next.of.certificate)
 	return g.next.key, public, err
+}
+
+// lacks tells why a generation cannot sign with the second key that is wanted now,
+// or nil. A handle is never that of a key which was wanted before.
+func (k *keeper) lacks(g *generation) error {
+	switch wanted := k.next.Load(); {
+	case wanted == nil:
+		return errNoNext
+	case g.next.of != wanted:
+		return errNotSought
+	}
+	return g.next.err
 }
 
 // lackError is the lack of the second key.
@@ -139,12 +156,54 @@ func (t *Token) readyBy(by which) error {
 	}
 	g := t.keeper.current.Load()
 	switch {
-	case t.keeper.config.next == nil:
+	case t.keeper.next.Load() == nil:
 		return lacking(errNoNext)
-	case g != nil && g.module != 0 && g.next.err != nil:
-		return lacking(g.next.err)
+	case g != nil && g.module != 0:
+		if err := t.keeper.lacks(g); err != nil {
+			return lacking(err)
+		}
 	}
 	return nil
+}
+
+// SetNext has the tokens hold another second key in the place of the one that
+// [Config.WithNext] or SetNext named before, with which nobody may sign any more.
+// The label and the ID are as KeyLabel and KeyID. It returns once each token that
+// serves has looked for the key, or when ctx ends; whether they found it
+// [Group.NextReady] tells, and they look again as WithNext says. An error means that
+// no token could have such a key, and that all is as before.
+func (g *Group) SetNext(ctx context.Context, label, id string, certificate *x509.Certificate) error {
+	for _, t := range g.tokens {
+		if err := t.keeper.config.WithNext(label, id, certificate).checkNext(); err != nil {
+			return err
+		}
+	}
+	next := &nextKey{label: label, id: id, certificate: certificate}
+	var looking sync.WaitGroup
+	for _, t := range g.tokens {
+		t.keeper.next.Store(next)
+		if t.serves() { // else it looks when it comes back
+			looking.Go(func() { t.lookNow(ctx) })
+		}
+	}
+	looking.Wait()
+	return nil
+}
+
+// lookNow has tend look at the token, and waits for that.
+func (t *Token) lookNow(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case t.looks <- done:
+	case <-ctx.Done():
+		return
+	case <-t.life.Done():
+		return
+	}
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // SignNext is [Group.SignDigest] with the second key, in tokens that have it.

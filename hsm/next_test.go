@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"testing"
@@ -126,5 +127,78 @@ func TestASecondKeyIsUsedWhereItIs(t *testing.T) {
 	}
 	if err := group.Close(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAnotherSecondKeyIsTakenUpWhileTheTokenServes, at once where it is in the token,
+// and what is signed with it is never of the one before.
+func TestAnotherSecondKeyIsTakenUpWhileTheTokenServes(t *testing.T) {
+	v := newVault(t)
+	next, later := named{newRSA(t, 2048), "next", otherID}, named{newRSA(t, 2048), "later", otherID}
+	issued := map[string]*x509.Certificate{}
+	for _, each := range []named{next, later} {
+		issued[each.label] = softhsmtest.Certificate(t, &each.key.PublicKey)
+	}
+	v.hold(t, v.own, next)
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		group, err := hsm.OpenGroup(t.Context(), []hsm.Config{v.Config}, v.Certificate, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if group.NextReady() == nil {
+			t.Error("there is a second key although none was named")
+		}
+		follow := func(key named, id string) error {
+			return group.SetNext(t.Context(), key.label, id, issued[key.label])
+		}
+		for _, row := range []struct {
+			name  string
+			key   named
+			there bool
+		}{{"the first to follow", next, true}, {"one that is not there", later, false}, {"that one again", next, true}} {
+			if err := follow(row.key, "0b"); err != nil {
+				t.Errorf("%s: %v", row.name, err)
+			}
+			signsWith(t, group, &v.own.key.PublicKey, &row.key.key.PublicKey, row.there)
+		}
+		if err := follow(later, "no hexadecimal"); err == nil {
+			t.Error("a key was taken that no token could have")
+		}
+		signsWith(t, group, &v.own.key.PublicKey, &next.key.PublicKey, true)
+		if err := follow(later, "0b"); err != nil {
+			t.Error(err)
+		}
+		v.hold(t, v.own, later)
+		time.Sleep(11 * time.Second)
+		signsWith(t, group, &v.own.key.PublicKey, &later.key.PublicKey, true)
+		if losses := group.Health()[0].Losses; losses != 0 {
+			t.Errorf("the token was out of service %d times, want never:\n%s", losses, &log)
+		}
+		if err := group.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestNobodyWaitsForASecondKeyLongerThanHeCaresTo, nor for that of a token which is closed.
+func TestNobodyWaitsForASecondKeyLongerThanHeCaresTo(t *testing.T) {
+	v := newVault(t)
+	next := named{newRSA(t, 2048), "next", otherID}
+	v.hold(t, v.own, next)
+	group, err := hsm.OpenGroup(t.Context(), []hsm.Config{v.Config}, v.Certificate, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := group.SetNext(over, "next", "0b", softhsmtest.Certificate(t, &next.key.PublicKey)); err != nil {
+		t.Errorf("without time to wait: got %v, want that it is taken up later", err)
+	}
+	if err := group.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := group.SetNext(t.Context(), "next", "0b", softhsmtest.Certificate(t, &next.key.PublicKey)); err != nil {
+		t.Errorf("closed: got %v", err)
 	}
 }

@@ -118,5 +118,9 @@ func (t *Token) await(r *request) outcome {
 }
 
 func (t *Token) signing(by which, err error) error {
-	return withKind(fmt.Errorf("signing with key %s: %w", t.keeper.config.of(by).keyName(), err))
+	config := t.keeper.config
+	if next := t.keeper.next.Load(); by == nextOne && next != nil {
+		config = config.of(next)
+	}
+	return withKind(fmt.Errorf("signing with key %s: %w", config.keyName(), err))
 }

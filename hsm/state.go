@@ -179,7 +179,7 @@ func (t *Token) Health() Health {
 		Sessions: t.Sessions(), Asked: t.asked(), InFlight: int(t.inFlight.Load()), Abandoned: t.Abandoned(),
 		Outlived: t.outlived.Load(), Losses: t.losses.Load(), Hung: t.Hung(),
 	}
-	if t.keeper.config.next != nil {
+	if t.keeper.next.Load() != nil {
 		h.Next = t.readyBy(nextOne)
 	}
 	if last := t.last.Load(); last != nil {

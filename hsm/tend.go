@@ -53,9 +53,10 @@ func (t *Token) tend() {
 				wait = firstWait
 			}
 		case <-time.After(keepAlive):
-			if err := t.attempt(t.look); !errors.Is(err, errHeld) {
-				t.note(err)
-			}
+			t.tryLook()
+		case done := <-t.looks:
+			t.tryLook()
+			close(done)
 		}
 	}
 }
@@ -103,6 +104,13 @@ func (t *Token) attempt(f func(context.Context) error) (err error) {
 	t.tending.Store(int64(time.Since(t.made)))
 	defer t.tending.Store(0)
 	return f(t.life)
+}
+
+// tryLook looks, and takes the token out of service where it was lost.
+func (t *Token) tryLook() {
+	if err := t.attempt(t.look); !errors.Is(err, errHeld) {
+		t.note(err)
+	}
 }
 
 // look keeps an idle session alive, and learns of its loss: it logs in again

@@ -33,10 +33,11 @@ type Token struct {
 	tending atomic.Int64 // since when tend is in the library, in nanoseconds after made; 0 when it is not
 	stuck   atomic.Int64 // since when calls that hang keep the token from coming back, likewise
 
-	found slot          // of tend until it is over: where the token stood at first
-	hired []*worker     // of tend likewise
-	begun chan error    // takes how the first try to bring the token up went
-	goOn  chan struct{} // closed when others are to follow a first try that failed
+	found slot                 // of tend until it is over: where the token stood at first
+	hired []*worker            // of tend likewise
+	begun chan error           // takes how the first try to bring the token up went
+	goOn  chan struct{}        // closed when others are to follow a first try that failed
+	looks chan chan<- struct{} // asks tend for a look; what it takes is closed after that
 
 	refused chan struct{} // closed when the token is out for good
 	life    context.Context
@@ -104,9 +105,11 @@ func newToken(config Config, certificate *x509.Certificate, load loader, log *sl
 		made:     time.Now(),
 		begun:    make(chan error, 1),
 		goOn:     make(chan struct{}),
+		looks:    make(chan chan<- struct{}),
 		refused:  make(chan struct{}),
 		closed:   make(chan struct{}),
 	}
+	t.keeper.next.Store(config.next)
 	t.life, t.end = context.WithCancel(context.Background())
 	t.state.Store(newState(errOpening, t.made))
 	t.owned.Add(1)
