@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"maps"
 	"time"
@@ -51,22 +52,59 @@ type Next struct {
 	From time.Time
 }
 
+func (n *Next) check() error {
+	if n != nil && (n.Key == nil || n.Certificate == nil || n.From.IsZero() || !strong(n.Certificate)) {
+		return errors.New("the next signing certificate lacks its key or its time, or its key is not RSA of 2048 bits or more")
+	}
+	return nil
+}
+
+func (n *Next) certificate() *certificate {
+	return newCertificate(n.Key, n.Certificate, n.Chain, n.From)
+}
+
+// ErrInForce is what [Server.SetNext] returns when it is too late.
+var ErrInForce = errors.New("the next signing certificate is in force already")
+
+// SetNext has another certificate follow than the one that was to, or none: nil.
+// It fails with [ErrInForce] once the next one has come into force, and when n is
+// not complete; then all is as before. After a nil error nobody signs with the key
+// that was to follow before, and nobody did. It does not block.
+func (s *Server) SetNext(n *Next) error {
+	if err := n.check(); err != nil {
+		return err
+	}
+	s.turning.Lock()
+	defer s.turning.Unlock()
+	if before := s.next.Load(); before != nil && before == s.current.Load() {
+		return ErrInForce
+	}
+	if n == nil {
+		s.next.Store(nil)
+		return nil
+	}
+	s.next.Store(n.certificate())
+	return nil
+}
+
 // inForce returns the certificate that is in force for a request which begins
 // now. The request keeps it to its end: what was built for a certificate is signed
 // with its key, verified under it, recorded as its, or refused.
 func (s *Server) inForce() *certificate {
-	current := s.current.Load()
-	if current == s.next || s.next == nil {
+	current, next := s.current.Load(), s.next.Load()
+	if next == nil || next == current {
 		return current
 	}
 	now := s.clock()
-	if now.Before(s.next.from) || s.next.key.Ready() != nil || s.standing(s.next, now) != nil {
+	if now.Before(next.from) || next.key.Ready() != nil || s.standing(next, now) != nil {
 		return current
 	}
-	if s.current.CompareAndSwap(current, s.next) {
-		s.log.Info("the next signing certificate is in force", slog.String("certificate", s.next.name()), slog.String("before", current.name()))
+	s.turning.Lock()
+	defer s.turning.Unlock()
+	if s.next.Load() == next && s.current.CompareAndSwap(current, next) {
+		s.log.Info("the next signing certificate is in force", slog.String("certificate", next.name()), slog.String("before", current.name()))
 	}
-	return s.next
+	return s.current.Load()
 }
 
 // meant checks that the grant is for this certificate.
@@ -132,8 +170,8 @@ func (s *Server) Standings() []Standing {
 	current, now := s.inForce(), s.clock()
 	all := []Standing{s.look(current, now)}
 	all[0].InForce = true
-	if s.next != nil && s.next != current {
-		all = append(all, s.look(s.next, later(now, s.next.from)))
+	if next := s.next.Load(); next != nil && next != current {
+		all = append(all, s.look(next, later(now, next.from)))
 	}
 	return all
 }
@@ -156,19 +194,20 @@ func later(a, b time.Time) time.Time {
 // overlook tells the log and [FilesService] of a next certificate that could not
 // take over, as far as that is not what ails the one in force, too.
 func (s *Server) overlook(current *certificate, ails error) {
-	if s.next == nil || s.next == current {
+	next := s.next.Load()
+	if next == nil || next == current {
 		s.lacking.Store(false)
 		return
 	}
-	err := s.look(s.next, later(s.clock(), s.next.from)).Err
+	err := s.look(next, later(s.clock(), next.from)).Err
 	if err != nil && ails != nil {
 		return // what it is will show
 	}
 	switch before := s.lacking.Swap(err != nil); {
 	case err != nil && !before:
 		s.log.Warn("the next signing certificate could not take over: the one before stays in force",
-			slog.String("certificate", s.next.name()), slog.Time("from", s.next.from), slog.String("error", err.Error()))
+			slog.String("certificate", next.name()), slog.Time("from", next.from), slog.String("error", err.Error()))
 	case err == nil && before:
-		s.log.Info("the next signing certificate can take over", slog.String("certificate", s.next.name()), slog.Time("from", s.next.from))
+		s.log.Info("the next signing certificate can take over", slog.String("certificate", next.name()), slog.Time("from", next.from))
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +101,8 @@ type Server struct {
 	strangers   *flights // of all others
 	sessions    int
 	current     atomic.Pointer[certificate] // in force
-	next        *certificate                // that follows, or followed; nil: none
+	turning     sync.Mutex                  // held by who stores current or next
+	next        atomic.Pointer[certificate] // that follows, or followed; nil: none
 	stopped     atomic.Pointer[map[[32]byte]bool]
 	revoked     atomic.Pointer[ca.CRLs]
 	lacking     atomic.Bool // the next one could not take over; see overlook
@@ -144,7 +146,7 @@ func New(p Parts) (*Server, error) {
 	}
 	s.current.Store(newCertificate(p.Key, p.Certificate, p.Chain, time.Time{}))
 	if n := p.Next; n != nil {
-		s.next = newCertificate(n.Key, n.Certificate, n.Chain, n.From)
+		s.next.Store(n.certificate())
 	}
 	s.admission = newAdmission(p.Log)
 	s.queue = newQueue(p.Sessions, s.config.Limits.Queue, s.config.Limits.QueuePerCaller)
@@ -184,10 +186,7 @@ func (p *Parts) check() error {
 	if !strong(p.Certificate) {
 		faults = append(faults, errors.New("the signing certificate's key is not RSA of 2048 bits or more"))
 	}
-	if n := p.Next; n != nil && (n.Key == nil || n.Certificate == nil || n.From.IsZero() || !strong(n.Certificate)) {
-		faults = append(faults, errors.New("the next signing certificate lacks its key or its time, or its key is not RSA of 2048 bits or more"))
-	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, p.Next.check())...)
 }
 
 // strong tells whether a certificate's key is one that documents are signed with.
