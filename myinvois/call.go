@@ -111,7 +111,9 @@ func pause(n int) time.Duration {
 // or that of ready.
 func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 	gate := c.gates.of(r.client, r.at)
-	if err := gate.pass(ctx); err != nil {
+	if err := gate.pass(ctx); errors.Is(err, errUncounted) {
+		return nil, &Error{Doing: r.doing, Message: "not sent", cause: err, unsent: true}
+	} else if err != nil {
 		return nil, &Error{Doing: r.doing, Message: "given up while waiting for a turn within the platform's limits", cause: err, unsent: true}
 	}
 	if r.ready != nil {

@@ -16,7 +16,8 @@ import (
 
 // Client speaks to the platform for one or many taxpayers. It is safe for
 // concurrent use, and one for the whole process is enough: what the platform
-// limits is counted here.
+// limits is counted here. Logins are counted together with those of other processes
+// that have the same journal.
 //
 // A taxpayer is named as a login names it: TIN, or TIN:ROB for a sole proprietor's
 // business.
@@ -43,6 +44,9 @@ func New(cfg Config, credentials *Credentials) (*Client, error) {
 		poll:        cmp.Or(cfg.PollInterval, defaultPoll),
 		gates:       newGates(cmp.Or(cfg.Share, 1)),
 		known:       newAnswers(),
+	}
+	if cfg.Journal != "" {
+		c.gates.turns = &turns{cfg.Journal + turnsSuffix, cfg.Note}
 	}
 	c.api, c.identity, _ = cfg.Places()
 	transport := cfg.Transport

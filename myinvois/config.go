@@ -51,7 +51,8 @@ type Config struct {
 	// $CREDENTIALS_DIRECTORY/ names a systemd credential.
 	Credentials string `yaml:"credentials"`
 	// Journal is the file that remembers what was submitted. Left out:
-	// "myinvois.journal" in the configuration's folder.
+	// "myinvois.journal" in the configuration's folder. The times of the last logins
+	// stand in a file beside it, ".logins" after its name.
 	Journal string `yaml:"journal"`
 	// Roots is a PEM file with the authorities, issuing ones included, that
 	// signing certificates have to come from. Left out: the chain is not checked
@@ -69,6 +70,9 @@ type Config struct {
 	// Transport takes the place of the connections, for tests. CA is not read
 	// then.
 	Transport http.RoundTripper `yaml:"-"`
+	// Note is told, in a sentence, why a login waits for its turn behind those of
+	// other processes, from any goroutine until the client is closed. It may be nil.
+	Note func(string) `yaml:"-"`
 }
 
 // Load reads a configuration file and checks it. The error tells all faults of

@@ -74,6 +74,8 @@ func (e *Error) Advice() string {
 		text = "send less; or give each process that shares the client ID its share of the limits"
 	case e.Status >= http.StatusInternalServerError:
 		text = "the platform is at fault; try again later"
+	case errors.Is(e.cause, errUncounted):
+		text = "see that this user may write in the journal's folder; if the file is damaged, delete it"
 	case e.Status == 0 && e.cause != nil && !errors.Is(e.cause, context.Canceled):
 		text = "see that the platform can be reached, and that environment or api and ca of the configuration are right"
 	}
@@ -135,7 +137,7 @@ func (e *Error) definite() bool {
 
 // passing tells whether the same request may fare better a little later.
 func (e *Error) passing() bool {
-	if errors.Is(e.cause, errRefused) {
+	if errors.Is(e.cause, errRefused) || errors.Is(e.cause, errUncounted) {
 		return false
 	}
 	return e.Status < 300 && e.cause != nil || e.Status == http.StatusTooManyRequests ||

@@ -2,6 +2,7 @@ package myinvois
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strconv"
 	"sync"
@@ -41,6 +42,7 @@ const (
 // gates are the limiters of a client, by client ID and endpoint.
 type gates struct {
 	share float64
+	turns *turns // where logins are counted with those of other processes; may be nil
 
 	mu  sync.Mutex
 	all map[gateKey]*gate
@@ -59,7 +61,10 @@ func (g *gates) of(client string, at endpoint) *gate {
 	key := gateKey{client, at}
 	one, known := g.all[key]
 	if !known {
-		one = &gate{limiter: rate.NewLimiter(0, 1), first: make(chan struct{}, 1)}
+		one = &gate{limiter: rate.NewLimiter(0, 1), first: make(chan struct{}, 1), key: key}
+		if at == loginTaxpayer || at == loginIntermediary {
+			one.turns = g.turns
+		}
 		one.allow(perMinute[at] * g.share)
 		g.all[key] = one
 	}
@@ -70,6 +75,8 @@ func (g *gates) of(client string, at endpoint) *gate {
 type gate struct {
 	limiter *rate.Limiter
 	first   chan struct{} // full while somebody waits for a turn
+	key     gateKey
+	turns   *turns // may be nil
 
 	mu     sync.Mutex
 	limit  float64   // a minute
@@ -87,8 +94,8 @@ func (g *gate) allow(limit float64) {
 	g.limiter.SetLimit(rate.Limit(max(limit-float64(held), limit/2) / time.Minute.Seconds()))
 }
 
-// pass waits for a turn. The error is the context's. One at a time waits for its
-// own, so that what a 429 says holds for all who queue behind it.
+// pass waits for a turn. The error is the context's, or [errUncounted]. One at a
+// time waits for its own, so that what a 429 says holds for all who queue behind it.
 func (g *gate) pass(ctx context.Context) error {
 	select {
 	case g.first <- struct{}{}:
@@ -106,9 +113,35 @@ func (g *gate) pass(ctx context.Context) error {
 			return err
 		}
 		if g.left() <= 0 {
-			return nil
+			return g.share(ctx)
 		}
 	}
+}
+
+// share waits for a turn among all processes that share the journal.
+func (g *gate) share(ctx context.Context) error {
+	for told := false; g.turns != nil; {
+		left, err := g.turns.take(g.key, g.most())
+		if err != nil || left == 0 {
+			return err
+		}
+		if !told && g.turns.note != nil && left > time.Second {
+			told = true
+			g.turns.note(fmt.Sprintf("waiting %s to log in: there may be %d logins a minute with client ID %s, of all runs together; a run of many files logs in once",
+				left.Round(time.Second), g.most(), g.key.client))
+		}
+		if err := wait(ctx, left); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// most is how many may pass in a minute.
+func (g *gate) most() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return max(1, int(g.limit))
 }
 
 // left is how long the gate stays closed.
@@ -127,6 +160,9 @@ func (g *gate) heed(header http.Header, after time.Duration) {
 	}
 	limit := g.limit
 	g.mu.Unlock()
+	if g.turns != nil {
+		_ = g.turns.close(g.key, after) // what is wrong with the file, the next turn tells
+	}
 	if told, err := strconv.Atoi(header.Get("X-Rate-Limit-Limit")); err == nil && told >= 1 && float64(told) < limit {
 		g.allow(float64(told))
 	}

@@ -22,8 +22,9 @@ func loginCommand(config *string) command.Command {
 Logs in on behalf of --tin, else of the configuration's tin, or with --all of every
 taxpayer that the signer lets this client act for, and prints for each: as what,
 with which client ID, until when, and what the taxpayer has allowed. Warns of
-secrets that end within 30 days. Keeps nothing: submit logs in by itself. There may
-be 12 logins a minute for a client ID, so --all takes its time.
+secrets that end within 30 days. Keeps nothing but when it was: submit logs in by
+itself. There may be 12 logins a minute for a client ID, in all runs together that
+share a journal, so --all takes its time.
 ` + aboutPlatform + `
 
 Exit status: 0 if every login succeeds, 1 if one does not or its taxpayer may not be

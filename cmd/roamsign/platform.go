@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/roamsign/roamsign/client"
@@ -28,6 +29,22 @@ type counter struct {
 	journal   *myinvois.Journal
 	taxpayers []client.Taxpayer
 	fallback  string // the configuration's taxpayer
+
+	mu     sync.Mutex
+	notice func(string) // is told why a login waits
+}
+
+// heed has others than standard error told why a login waits.
+func (c *counter) heed(notice func(string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notice = notice
+}
+
+func (c *counter) note(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notice(text)
 }
 
 // aboutPlatform is what the help of every command tells of the configuration.
@@ -78,17 +95,19 @@ func withPlatform(ctx context.Context, streams command.Streams, config, path str
 	for _, warning := range secrets.Warnings(time.Now()) {
 		fmt.Fprintf(streams.Err, "roamsign: warning: %s\n", oneLine(warning))
 	}
-	platform, err := myinvois.New(cfg, secrets)
-	if err != nil {
+	c := &counter{config: cfg, secrets: secrets}
+	c.heed(func(text string) { fmt.Fprintf(streams.Err, "roamsign: %s\n", oneLine(text)) })
+	cfg.Note = c.note
+	if c.platform, err = myinvois.New(cfg, secrets); err != nil {
 		return err
 	}
-	defer platform.Close()
+	defer c.platform.Close()
 	own, err := configuration(config)
 	if err != nil {
 		return err
 	}
 	return withSigner(config, func(signer *client.Client) error {
-		c := &counter{signer: signer, config: cfg, secrets: secrets, platform: platform, fallback: own.TIN}
+		c.signer, c.fallback = signer, own.TIN
 		if c.taxpayers, err = signer.Taxpayers(ctx); err != nil {
 			return fmt.Errorf("asking the signer for whom this client may act: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/schollz/progressbar/v3"
@@ -14,12 +15,14 @@ import (
 const many = 10
 
 // reporter writes the lines of a run, and on a terminal the progress of a long
-// one below them.
+// one below them. Lines may come from any goroutine; the rest is one caller's.
 type reporter struct {
 	streams       command.Streams
-	bar           *progressbar.ProgressBar // nil if there is none
 	total, signed int
 	done          string // what becomes of the documents, in one word
+
+	mu  sync.Mutex               // held while something is written
+	bar *progressbar.ProgressBar // nil if there is none
 }
 
 // newReporter reports on a number of documents, what is being done to them
@@ -44,6 +47,8 @@ func terminal(to io.Writer) bool {
 
 // line writes a line of results.
 func (r *reporter) line(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.clear()
 	fmt.Fprintf(r.streams.Out, format+"\n", args...)
 }
@@ -51,6 +56,8 @@ func (r *reporter) line(format string, args ...any) {
 // complain reports what is wrong with one document, or with the whole run if it
 // names none.
 func (r *reporter) complain(name string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.clear()
 	if name == "" {
 		fmt.Fprintf(r.streams.Err, "roamsign: %s\n", oneLine(err.Error()))
@@ -61,11 +68,14 @@ func (r *reporter) complain(name string, err error) {
 
 // step counts one more document as done.
 func (r *reporter) step() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.bar != nil {
 		_ = r.bar.Add(1) // the bar is an ornament
 	}
 }
 
+// clear takes the bar away, with mu held.
 func (r *reporter) clear() {
 	if r.bar != nil {
 		_ = r.bar.Clear()
@@ -74,6 +84,8 @@ func (r *reporter) clear() {
 
 // finish sums up a run that did not do everything.
 func (r *reporter) finish() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.clear()
 	if r.total > 1 && r.signed < r.total {
 		fmt.Fprintf(r.streams.Err, "roamsign: %d of %d documents %s\n", r.signed, r.total, r.done)

@@ -35,6 +35,7 @@ was. A document that was submitted is not submitted again, whatever is run;
 --again does so with those that were rejected, invalid or cancelled.
 
 Name many files at once: each run logs in anew, which LHDN allows 12 times a minute.
+Runs that share a journal keep to that together: one more waits, and says so.
 ` + aboutPlatform + `
 
 Exit status: 0 if all are Valid, 1 if one is not or is not known to be yet, 2 if the
@@ -135,10 +136,9 @@ func (r *submission) all(ctx context.Context, files []string) error {
 func (r *submission) deliver(ctx context.Context, open []uint64) error {
 	limited, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()
-	courier := &myinvois.Courier{
-		Client: r.counter.platform, Journal: r.journal, Seen: r.seen,
-		Note: func(text string) { r.report.complain("", errors.New(text)) },
-	}
+	note := func(text string) { r.report.complain("", errors.New(text)) }
+	r.heed(note)
+	courier := &myinvois.Courier{Client: r.counter.platform, Journal: r.journal, Seen: r.seen, Note: note}
 	err := courier.Deliver(limited, open)
 	switch {
 	case err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
