@@ -86,7 +86,11 @@ func (e *Entry) Encode() ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	return e.append(make([]byte, 0, 640)), nil
+	line := e.append(make([]byte, 0, 640))
+	if len(line) > MaxEntry { // many controls, which take six bytes each
+		return nil, fmt.Errorf("entry: must have at most %d bytes, not %d", MaxEntry, len(line))
+	}
+	return line, nil
 }
 
 // check refuses what has no form.

@@ -102,6 +102,10 @@ func TestWhatHasNoFormIsNotWritten(t *testing.T) {
 		"method":      func(e *audit.Entry) { e.Method = "" },
 		"number":      func(e *audit.Entry) { e.Number = "\xff" },
 		"request":     func(e *audit.Entry) { e.RequestID = strings.Repeat("a", 65) },
+		"entry": func(e *audit.Entry) { // each text is within its bounds
+			controls := strings.Repeat("\x01", 2048)
+			e.Signer, e.Caller, e.TIN, e.Method, e.Number, e.RequestID = controls[:255], controls, controls[:64], controls[:64], controls[:200], controls[:64]
+		},
 	} {
 		e := example()
 		change(&e)

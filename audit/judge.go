@@ -39,13 +39,17 @@ func judge(ctx context.Context, p place, keys []Key) (uint64, error) {
 	case signed.Size > s.Size:
 		return 0, fmt.Errorf("it has %d entries, its checkpoint was signed over %d: this is an older copy, which must not be continued", s.Size, signed.Size)
 	}
-	for size, want := range map[uint64]Digest{signed.Size: signed.Root, s.Size: Digest(s.Root)} {
-		root, err := rootAt(ctx, source, size)
+	for _, known := range []struct { // which may be of one size
+		size uint64
+		root Digest
+		from string
+	}{{signed.Size, signed.Root, "signed"}, {s.Size, Digest(s.Root), "kept in its state"}} {
+		root, err := rootAt(ctx, source, known.size)
 		if err != nil {
 			return 0, fmt.Errorf("its end is damaged: %w", err)
 		}
-		if root != want {
-			return 0, fmt.Errorf("its end is damaged: the first %d entries have another root hash than was signed", size)
+		if root != known.root {
+			return 0, fmt.Errorf("its end is damaged: the first %d entries have another root hash than was %s", known.size, known.from)
 		}
 	}
 	return s.Size, judgeLast(ctx, source, s.Size)
