@@ -32,6 +32,10 @@ var tables = []string{
 // tablesVersion is the version of these tables that Tessera asks for.
 const tablesVersion = 1
 
+// flushTwice is the innodb_flush_log_at_trx_commit, which MariaDB alone has, of a
+// server that flushes at each commit whatever the binary log does.
+const flushTwice = 3
+
 // answerWithin bounds a question to the database, and watching it.
 const answerWithin = 5 * time.Second
 
@@ -68,14 +72,18 @@ func (d *database) hold() func() { return func() {} }
 func (d *database) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
-	var commit int
+	var commit, binary, synced int
 	var method string
-	err := d.db.QueryRowContext(ctx, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.innodb_flush_method").Scan(&commit, &method)
+	err := d.db.QueryRowContext(ctx, "SELECT @@GLOBAL.innodb_flush_log_at_trx_commit, @@GLOBAL.innodb_flush_method,"+
+		" @@GLOBAL.log_bin, @@GLOBAL.sync_binlog").Scan(&commit, &method, &binary, &synced)
 	switch {
 	case err != nil:
 		return asked("settings", err)
-	case commit != 1:
+	case commit != 1 && commit != flushTwice:
 		err = fmt.Errorf("%w: innodb_flush_log_at_trx_commit is %d and must be 1", ErrNotDurable, commit)
+	case commit != flushTwice && binary != 0 && synced != 1:
+		// The engine then leaves its own flush out, and goes by the binary log.
+		err = fmt.Errorf("%w: log_bin is on, and sync_binlog is %d and must be 1", ErrNotDurable, synced)
 	case strings.Contains(strings.ToLower(method), "sync") && !strings.EqualFold(method, "fsync") && !strings.EqualFold(method, "O_DSYNC"):
 		err = fmt.Errorf("%w: innodb_flush_method is %s", ErrNotDurable, method)
 	default:

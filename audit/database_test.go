@@ -168,6 +168,35 @@ func TestADatabaseThatForgetsIsRefused(t *testing.T) {
 	}
 }
 
+// With a binary log, MariaDB's engine leaves its own flush at a commit out: what was
+// committed is on the disk with the binary log, or at the engine's next flush.
+func TestADatabaseWhoseBinaryLogForgetsIsRefused(t *testing.T) {
+	t.Parallel()
+	s, err := startServer("--log-bin=binary", "--sync-binlog=0")
+	t.Cleanup(s.remove)
+	check(t, err)
+	config := sharedOn(t, s)
+	if err := audit.Create(t.Context(), config); !errors.Is(err, audit.ErrNotDurable) || !strings.Contains(err.Error(), "sync_binlog is 0") {
+		t.Errorf("making a log: got %v, want %v", err, audit.ErrNotDurable)
+	}
+	s.do(t, "mysql", "SET GLOBAL sync_binlog = 1")
+	check(t, audit.Create(t.Context(), config))
+	log := open(t, config)
+	fill(t, log, 0, 3)
+	s.do(t, "mysql", "SET GLOBAL sync_binlog = 1000")
+	until(t, "not ready", func() error {
+		if err := log.Ready(); !errors.Is(err, audit.ErrNotDurable) {
+			return fmt.Errorf("got %w", err)
+		}
+		return nil
+	})
+	refused(t, log)
+	s.do(t, "mysql", "SET GLOBAL innodb_flush_log_at_trx_commit = 3") // which flushes for itself
+	until(t, "ready again", log.Ready)
+	fill(t, log, 3, 6)
+	shut(t, log)
+}
+
 // What is wrong for good ends Open; what may pass leaves a log that is not ready.
 func TestADatabaseThatMustNotBeContinuedIsNotOpened(t *testing.T) {
 	original := newShared(t)

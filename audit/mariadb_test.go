@@ -31,18 +31,19 @@ const (
 // socket in there, and on no port.
 type server struct {
 	dir, user string
+	more      []string // arguments
 	command   *exec.Cmd
 	ended     chan error
 	log       *os.File
 }
 
 // mariadb is started for the first test that needs it, and ended after the last.
-var mariadb = sync.OnceValues(startServer)
+var mariadb = sync.OnceValues(func() (*server, error) { return startServer() })
 
 // databases counts those that were made.
 var databases atomic.Int64
 
-func startServer() (*server, error) {
+func startServer(more ...string) (*server, error) {
 	account, err := user.Current()
 	if err != nil {
 		return nil, err
@@ -51,7 +52,7 @@ func startServer() (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{dir: dir, user: account.Username}
+	s := &server{dir: dir, user: account.Username, more: more}
 	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
 		return s, err
 	}
@@ -93,6 +94,7 @@ func (s *server) socket() string { return filepath.Join(s.dir, "socket") }
 
 func (s *server) start() error {
 	s.command = exec.CommandContext(context.Background(), mariadbd, s.arguments("--socket="+s.socket(), "--skip-networking", "--skip-name-resolve")...)
+	s.command.Args = append(s.command.Args, s.more...)
 	s.command.Stderr = s.log
 	s.ended = make(chan error, 1)
 	if err := s.command.Start(); err != nil {
@@ -169,8 +171,12 @@ func running(t testing.TB) *server {
 // newShared is the configuration of a log in a database, not made yet.
 func newShared(t testing.TB) audit.Config {
 	t.Helper()
+	return sharedOn(t, running(t))
+}
+
+func sharedOn(t testing.TB, s *server) audit.Config {
+	t.Helper()
 	name := fmt.Sprint("audit", databases.Add(1))
-	s := running(t)
 	s.do(t, "mysql", "CREATE DATABASE "+name)
 	config := newConfig(t)
 	config.Dir, config.MySQL, config.Database = "", audit.MySQL{DSN: s.dsn(name)}, mysql.Database{}
