@@ -216,6 +216,7 @@ func (t timed) Ready() error {
 type watched struct {
 	*signer.Server
 	metrics *metrics
+	tokens  *hsm.Group
 }
 
 // SetPolicy is that of the server.

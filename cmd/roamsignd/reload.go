@@ -32,6 +32,7 @@ type changeable interface {
 	SetCredentials(signer.Credentials) error
 	SetStopped(map[[32]byte]bool)
 	SetRevocations(*ca.CRLs)
+	SetNext(before, next *successor) error
 	ReportFiles(error)
 }
 
@@ -40,27 +41,29 @@ type changeable interface {
 // for every way in which editors, certificate tools and Kubernetes replace files.
 // It belongs to one goroutine.
 type reloader struct {
-	setup       *setup // as the service was started with
+	setup       *setup // as the service goes by it; its own
 	server      changeable
 	log         *slog.Logger
 	now         func() time.Time
 	credentials signer.Credentials // in force
 	sources     []*source
 	overdue     bool      // a revocation list is, and the log says so
+	named       upcoming  // what the configuration names as the next certificate
 	stopped     stopList  // in force
-	crls        *ca.CRLs  // likewise
 	reminded    time.Time // when the log last told of a certificate that ends
 }
 
 // source is files that are read together.
 type source struct {
-	name  string
-	files []string
+	name    string
+	content func() [32]byte // of the files
 	// take reads them and puts in force what has no fault, but for what waits for
 	// a restart, which it names.
 	take  func() (waits []string, err error)
 	whole bool     // it is replaced as a whole, and so never half written
+	tells bool     // take itself tells the log what is in force
 	known bool     // they were read before
+	again bool     // they are to be read again, though they are the same
 	seen  [32]byte // their content when they were read
 	last  [32]byte // their content at the last look
 	fault error    // of what was read
@@ -69,20 +72,24 @@ type source struct {
 }
 
 func newReloader(s *setup, server changeable, log *slog.Logger) *reloader {
-	r := &reloader{setup: s, server: server, log: log, now: time.Now, credentials: s.credentials, stopped: s.stopped, crls: s.crls}
+	own := *s
+	r := &reloader{setup: &own, server: server, log: log, now: time.Now, credentials: s.credentials, stopped: s.stopped, named: s.Signing.Next}
 	r.sources = []*source{
-		{name: "policy", files: []string{s.Policy}, take: r.takePolicy},
-		{name: "tls", files: s.Signer.TLS.Files(), take: r.takeCredentials},
-		{name: "signing.certificate", files: s.Signing.files(), take: r.compareSigning},
-		{name: "configuration", files: []string{s.path}, take: r.compareConfig},
+		{name: "stopped", content: of(s.stoppedFile()), take: r.takeStopped, whole: true},
+		{name: "policy", content: of(s.Policy), take: r.takePolicy},
+		{name: "tls", content: of(s.Signer.TLS.Files()...), take: r.takeCredentials},
+		{name: "signing.certificate", content: of(s.Signing.Certificate), take: r.compareSigning},
+		{name: "configuration", content: of(s.path), take: r.compareConfig},
+		{name: "signing.next", content: r.contentOfNext, take: r.takeNext, tells: true},
 	}
 	if s.Signing.CRL != "" {
-		r.sources = append(r.sources, &source{name: "signing.crl", files: []string{s.Signing.CRL}, take: r.takeCRLs})
+		r.sources = append(r.sources, &source{name: "signing.crl", content: of(s.Signing.CRL), take: r.takeCRLs})
 	}
-	stopped := &source{name: "stopped", files: []string{s.stoppedFile()}, take: r.takeStopped, whole: true}
-	r.sources = slices.Insert(r.sources, 0, stopped)
 	return r
 }
+
+// of are files that are always the same.
+func of(files ...string) func() [32]byte { return func() [32]byte { return contentOf(files) } }
 
 // start looks after the files until ctx ends. The function it returns waits for
 // that.
@@ -109,10 +116,10 @@ func (r *reloader) start(ctx context.Context, hangups <-chan os.Signal) (wait fu
 // look reads what has changed and is at rest.
 func (r *reloader) look() {
 	for _, s := range r.sources {
-		content := contentOf(s.files)
+		content := s.content()
 		rests := content == s.last || s.whole
 		s.last = content
-		if rests && (!s.known || content != s.seen) {
+		if rests && (!s.known || s.again || content != s.seen) {
 			r.read(s, content)
 		}
 	}
@@ -123,7 +130,7 @@ func (r *reloader) look() {
 func (r *reloader) readAll() {
 	for _, s := range r.sources {
 		s.known = true // so that it is told
-		s.last = contentOf(s.files)
+		s.last = s.content()
 		r.read(s, s.last)
 	}
 	r.report()
@@ -131,19 +138,26 @@ func (r *reloader) readAll() {
 
 // read takes a source over. It says so, but for the first time: then what was
 // read when the service was started is read again, lest a change between the two
-// go unseen.
+// go unseen. What has a fault is read again after it, since the fault may be that
+// the two do not fit together; that it has the same one still is not said again.
 func (r *reloader) read(s *source, content [32]byte) {
-	first := !s.known
-	s.known, s.seen = true, content
+	first, again, before := !s.known, s.again && content == s.seen, fmt.Sprint(s.fault)
+	s.known, s.again, s.seen = true, false, content
 	var waits []string
 	waits, s.fault = s.take()
 	s.refused.Store(s.fault != nil)
+	if again && fmt.Sprint(s.fault) == before {
+		return
+	}
+	for _, other := range r.sources {
+		other.again = other.again || other != s && other.fault != nil
+	}
 	switch {
 	case s.fault != nil:
 		r.log.Warn("not taken over: what was before stays in force", "what", s.name, "error", s.fault.Error())
 	case len(waits) > 0:
 		r.log.Warn("changed, and wants a restart", "what", strings.Join(waits, ", "))
-	case !first:
+	case !first && !s.tells:
 		r.log.Info("in force", "what", s.name)
 	}
 }
@@ -156,7 +170,7 @@ func (r *reloader) report() {
 	for _, s := range r.sources {
 		faults = append(faults, prefixed(s.name, s.fault))
 	}
-	err := errors.Join(r.credentials.Overdue(r.now()), overdue(r.crls, r.now()))
+	err := errors.Join(r.credentials.Overdue(r.now()), overdue(r.setup.crls, r.now()))
 	r.remind(r.now())
 	switch {
 	case err != nil && !r.overdue:
@@ -202,7 +216,7 @@ func (r *reloader) takeCRLs() ([]string, error) {
 		return nil, err
 	}
 	r.server.SetRevocations(lists)
-	r.crls = lists
+	r.setup.crls = lists
 	return nil, nil
 }
 
@@ -215,6 +229,7 @@ func (r *reloader) takePolicy() ([]string, error) {
 		return nil, err
 	}
 	r.server.SetPolicy(rules)
+	r.setup.policy = rules
 	r.warnOf(rules)
 	return nil, nil
 }
@@ -245,34 +260,24 @@ func (r *reloader) takeCredentials() ([]string, error) {
 // restart.
 func (r *reloader) compareSigning() ([]string, error) {
 	chain, err := r.setup.Signing.load()
-	if err != nil {
+	if err != nil || slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
 		return nil, err
 	}
-	follows, err := r.setup.Signing.loadNext(chain)
-	if err != nil {
+	next := &setup{config: r.setup.config, chain: chain}
+	if next.next, err = next.Signing.loadNext(chain); err != nil {
 		return nil, err
 	}
-	var waits []string
-	if !slices.EqualFunc(chain, r.setup.chain, (*x509.Certificate).Equal) {
-		waits = append(waits, "signing.certificate")
+	if err := next.holders(r.setup.policy); err != nil {
+		return nil, err
 	}
-	if follows != nil && !slices.EqualFunc(follows.chain, r.setup.next.chain, (*x509.Certificate).Equal) {
-		waits = append(waits, "signing.next.certificate")
-	}
-	if len(waits) == 0 {
-		return nil, nil
-	}
-	next := &setup{config: r.setup.config, chain: chain, next: follows}
-	if rules, err := loadPolicy(next.Policy); err == nil { // else that is told of the policy
-		if err := next.holders(rules); err != nil {
-			return nil, err
-		}
-	}
-	return waits, nil
+	return []string{"signing.certificate"}, nil
 }
 
 // compareConfig finds the keys of the configuration that were changed. Which
-// files there are, what they are read for and all else is settled at the start.
+// files there are, what they are read for and all else is settled at the start,
+// but for the next signing certificate, which [reloader.takeNext] then takes: unless
+// the one that it is to follow, or the tokens, were changed with it, since what
+// names them together means all of it together.
 func (r *reloader) compareConfig() ([]string, error) {
 	next, document, err := decode(r.setup.path)
 	if err != nil {
@@ -281,7 +286,19 @@ func (r *reloader) compareConfig() ([]string, error) {
 	if err := document.Err(); err != nil {
 		return nil, errors.Join(faultsOf(r.setup.path, err)...)
 	}
-	return differing(reflect.ValueOf(r.setup.config), reflect.ValueOf(next.config)), nil
+	before, after := r.setup.config, next.config
+	if around(before, after) {
+		r.named = after.Signing.Next
+		before.Signing.Next = r.named
+	}
+	return differing(reflect.ValueOf(before), reflect.ValueOf(after)), nil
+}
+
+// around tells whether two configurations agree in all that a next certificate
+// hangs on.
+func around(a, b config) bool {
+	a.Signing.Next = b.Signing.Next
+	return a.Signing == b.Signing && reflect.DeepEqual(a.Token, b.Token) && reflect.DeepEqual(a.Tokens, b.Tokens)
 }
 
 // differing returns the keys under which two configurations are not the same.

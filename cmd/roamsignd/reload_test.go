@@ -25,6 +25,8 @@ type changes struct {
 	credentials []signer.Credentials
 	stopped     []map[[32]byte]bool
 	crls        []*ca.CRLs
+	next        []*successor
+	inForce     bool // the next certificate is
 	report      error
 }
 
@@ -39,6 +41,14 @@ func (c *changes) SetStopped(list map[[32]byte]bool) { c.stopped = append(c.stop
 
 func (c *changes) SetRevocations(lists *ca.CRLs) { c.crls = append(c.crls, lists) }
 
+func (c *changes) SetNext(_, next *successor) error {
+	if c.inForce {
+		return signer.ErrInForce
+	}
+	c.next = append(c.next, next)
+	return nil
+}
+
 func (c *changes) ReportFiles(err error) { c.report = err }
 
 // lookout is a reloader on the files of a folder of dev mode, which serve would read.
@@ -52,8 +62,14 @@ type lookout struct {
 
 func newLookout(t *testing.T, prepare func(dir string)) *lookout {
 	t.Helper()
-	d := &lookout{t: t, dir: folder(t), told: &changes{}, log: awaiting("never")}
-	prepare(d.dir)
+	dir := folder(t)
+	prepare(dir)
+	return lookoutOn(t, dir)
+}
+
+func lookoutOn(t *testing.T, dir string) *lookout {
+	t.Helper()
+	d := &lookout{t: t, dir: dir, told: &changes{}, log: awaiting("never")}
 	s, err := load(filepath.Join(d.dir, devConfig))
 	check(t, err)
 	d.reloader = newReloader(s, d.told, slog.New(slog.NewTextHandler(d.log, nil)))

@@ -50,19 +50,25 @@ func newRenewing(t *testing.T) *renewing {
 	t.Helper()
 	r := &renewing{t: t, dir: folder(t)}
 	r.config = r.file(devConfig)
-	now := time.Now()
-	var err error
-	r.authority, err = ca.New("roamsign tests, NOT FOR SUBMISSION", ca.RSA, ca.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0)})
-	check(t, err)
-	aside := t.TempDir()
-	check(t, r.authority.Save(filepath.Join(aside, "ca.pem"), filepath.Join(aside, "ca.key")))
-	pair, err := ca.LoadPair(filepath.Join(aside, "ca.pem"), filepath.Join(aside, "ca.key"))
-	check(t, err)
-	r.issuer, r.issuerKey = pair.Leaf, pair.PrivateKey.(crypto.Signer)
+	r.under("roamsign tests, NOT FOR SUBMISSION")
 	before, err := ca.LoadCertificates(r.file(devSigning))
 	check(t, err)
-	r.first = r.issues(devSigning, before[0].PublicKey.(*rsa.PublicKey), now.Add(-time.Hour), now.AddDate(0, 3, 0))
+	r.first = r.issues(devSigning, before[0].PublicKey.(*rsa.PublicKey), time.Now().Add(-time.Hour), time.Now().AddDate(0, 3, 0))
 	return r
+}
+
+// under has an authority of that name issue from now on.
+func (r *renewing) under(name string) {
+	r.t.Helper()
+	now := time.Now()
+	var err error
+	r.authority, err = ca.New(name, ca.RSA, ca.Validity{NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(1, 0, 0)})
+	check(r.t, err)
+	aside := r.t.TempDir()
+	check(r.t, r.authority.Save(filepath.Join(aside, "ca.pem"), filepath.Join(aside, "ca.key")))
+	pair, err := ca.LoadPair(filepath.Join(aside, "ca.pem"), filepath.Join(aside, "ca.key"))
+	check(r.t, err)
+	r.issuer, r.issuerKey = pair.Leaf, pair.PrivateKey.(crypto.Signer)
 }
 
 func (r *renewing) file(name string) string { return filepath.Join(r.dir, name) }

@@ -38,9 +38,9 @@ go on with. On SIGINT or SIGTERM it finishes what is in
 flight, within the configuration's limits.drain.
 
 The policy, the server's certificate and key, the client authorities and the
-revocations are read again when they change, and on SIGHUP. A file with a fault is
-not taken over: what was before stays in force, and the log says so. The signing
-certificate that signing.next names takes over by itself at its time.
+revocations are read again when they change, and on SIGHUP; so is signing.next in the
+configuration, with its certificate, which takes over by itself at its time. A file
+with a fault is not taken over: what was before stays in force, and the log says so.
 
 Where systemd listens for it (roamsignd.socket) it serves on that socket, not on
 the configuration's listen: a restart then refuses no connection.
@@ -145,7 +145,7 @@ func (s *setup) serve(ctx context.Context, listener net.Listener, logs io.Writer
 		defer super.attend(ctx, tokens.Hung)()
 		log.Info("serving", "address", listener.Addr().String(), "sessions", tokens.Sessions(), "certificate", subjectOf(s.chain[0]), "expires", s.chain[0].NotAfter)
 		err = whileAny(ctx, tokens, func(ctx context.Context) error {
-			files := newReloader(s, watched{server, meter}, log)
+			files := newReloader(s, watched{server, meter, tokens}, log)
 			defer meter.serve(scrapes, moment{meter, s, tokens, server, files.sources}, log)()
 			defer serveAudit(checks, record.Source(), server, log)()
 			defer files.start(ctx, hangups)()

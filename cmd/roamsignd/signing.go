@@ -75,14 +75,6 @@ func (s signing) Validate() error {
 	return errors.Join(faults...)
 }
 
-// files are those of the certificates.
-func (s signing) files() []string {
-	if s.Next.Certificate == "" {
-		return []string{s.Certificate}
-	}
-	return []string{s.Certificate, s.Next.Certificate}
-}
-
 // load reads the certificate and its issuers.
 func (s signing) load() ([]*x509.Certificate, error) {
 	if s.Certificate == "" {
