@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -145,11 +147,9 @@ func (x *Index) follow(ctx context.Context) error {
 	if size < x.indexed() {
 		return fmt.Errorf("the log has %d entries and had %d", size, x.indexed())
 	}
-	for x.indexed() < size {
+	x.forget()
+	for {
 		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := x.bundle(ctx, size); err != nil {
 			return err
 		}
 		if len(x.tail) == segmentSize {
@@ -157,8 +157,22 @@ func (x *Index) follow(ctx context.Context) error {
 				return err
 			}
 		}
+		if x.indexed() == size {
+			return nil
+		}
+		if err := x.bundle(ctx, size); err != nil {
+			return err
+		}
 	}
-	return nil
+}
+
+// forget leaves off at the first segment whose file is gone: from there on the log
+// is indexed again.
+func (x *Index) forget() {
+	gone := slices.IndexFunc(x.segments, func(s segment) bool { return !s.there() })
+	if gone >= 0 {
+		x.segments, x.tail = slices.Clip(x.segments[:gone]), nil
+	}
 }
 
 // indexed is how many entries are indexed.
@@ -237,7 +251,7 @@ func (x *Index) Find(ctx context.Context, q Query) (Page, error) {
 	}
 	var page Page
 	reading := &bundleReader{source: x.source, size: now.indexed()}
-	for index, err := range now.candidates(q, wanted) {
+	for index, err := range now.candidates(ctx, q, wanted) {
 		if err == nil {
 			err = take(ctx, &page, q, reading, index)
 		}
@@ -252,12 +266,12 @@ func (x *Index) Find(ctx context.Context, q Query) (Page, error) {
 }
 
 // candidates yields the indices of the entries whose keys fit, ascending.
-func (v view) candidates(q Query, wanted map[int]uint64) iter.Seq2[uint64, error] {
+func (v view) candidates(ctx context.Context, q Query, wanted map[int]uint64) iter.Seq2[uint64, error] {
 	since, until := bound(q.Since, math.MinInt64), bound(q.Until, math.MaxInt64)
 	return func(yield func(uint64, error) bool) {
 		for n := q.From / segmentSize; n < uint64(len(v.segments)); n++ {
 			places, err := v.segments[n].find(wanted, since, until)
-			if err != nil {
+			if err = cmp.Or(ctx.Err(), err); err != nil {
 				yield(0, err)
 				return
 			}

@@ -143,6 +143,8 @@ func TestEntriesAreFound(t *testing.T) {
 		"in all times":    {audit.Query{Document: b.entry(5).Document, Since: time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC), Until: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)}, []uint64{5}},
 		"before the log":  {audit.Query{TIN: tin, Until: b.entry(0).Time.Add(-1)}, nil},
 		"by document":     {audit.Query{Document: b.entry(40_000).Document}, []uint64{40_000}},
+		"with its caller": {audit.Query{Document: b.entry(40_000).Document, Caller: b.entry(40_000).Caller}, []uint64{40_000}},
+		"with another":    {audit.Query{Document: b.entry(40_000).Document, Caller: b.entry(40_001).Caller}, nil},
 		"in the tail":     {audit.Query{Document: b.entry(70_535).Document}, []uint64{70_535}},
 		"unknown":         {audit.Query{TIN: "C9999999999"}, nil},
 		"unknown, digest": {audit.Query{Document: digest("unknown")}, nil},
@@ -204,6 +206,36 @@ func TestADamagedIndexIsMadeAgain(t *testing.T) {
 	}
 	if text := string(mustRead(t, filepath.Join(dir, "notes"))); text != "not the index's" {
 		t.Errorf("somebody else's file: got %q", text)
+	}
+}
+
+// What befalls the folder while the index is open heals while it is open.
+func TestAnIndexThatCouldNotBeWrittenOrWasDeletedIsMadeLater(t *testing.T) {
+	t.Parallel()
+	b, size := bulk{65536 + 600}, uint64(65536-10)
+	dir := filepath.Join(t.TempDir(), "index")
+	x, err := audit.OpenIndex(t.Context(), dir, b, func(context.Context) (uint64, error) { return size, nil })
+	check(t, err)
+	check(t, x.Follow(t.Context()))
+	check(t, os.Remove(dir))
+	check(t, os.WriteFile(dir, []byte("in the way"), 0o600))
+	for _, size = range []uint64{65536, 65536 + 300} {
+		if err := x.Follow(t.Context()); err == nil {
+			t.Errorf("%d entries: got no error where no segment can be written", size)
+		}
+	}
+	check(t, os.Remove(dir))
+	size = b.size
+	for _, when := range []string{"could be written again", "was deleted"} {
+		for _, n := range []uint64{5, 65535, 65536 + 599} {
+			if got := all(t, x, audit.Query{Document: b.entry(n).Document}); len(got) != 1 || got[0] != n {
+				t.Errorf("after it %s: got %v, want entry %d", when, got, n)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "000000000.segment")); err != nil {
+			t.Errorf("after it %s: %v", when, err)
+		}
+		check(t, os.RemoveAll(dir))
 	}
 }
 

@@ -129,8 +129,18 @@ func openSegment(path string, tile []byte) (segment, error) {
 	return segment{path, int64(binary.BigEndian.Uint64(numbers)), int64(binary.BigEndian.Uint64(numbers[8:]))}, nil
 }
 
-// writeSegment puts a segment in its place, whole or not at all.
+// there reports whether the segment's file is still there, as long as it was.
+func (s segment) there() bool {
+	info, err := os.Stat(s.path)
+	return err == nil && info.Size() == int64(segmentBytes)
+}
+
+// writeSegment puts a segment in its place, whole or not at all. The directory is
+// made if it is missing.
 func writeSegment(path string, b []byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
 	file, err := os.CreateTemp(filepath.Dir(path), newSegment)
 	if err != nil {
 		return err
@@ -160,21 +170,28 @@ func (s segment) find(wanted map[int]uint64, since, until int64) (places []uint1
 		return nil, err
 	}
 	defer file.Close()
-	first := true
-	for column := range columns {
+	all := make([]stretch, 0, columns)
+	for _, column := range rarest {
 		key, asked := wanted[column]
 		if !asked {
 			continue
 		}
-		found, err := rows(file, column, key)
+		found, err := stretchOf(file, column, key)
+		if err != nil || found.from == found.to {
+			return nil, err
+		}
+		all = append(all, found)
+	}
+	slices.SortFunc(all, func(x, y stretch) int { return cmp.Compare(x.to-x.from, y.to-y.from) })
+	for i, each := range all {
+		if i == 0 {
+			places, err = each.places(file)
+		} else {
+			places, err = each.keep(file, places)
+		}
 		if err != nil {
 			return nil, err
 		}
-		if first {
-			places, first = found, false
-			continue
-		}
-		places = slices.DeleteFunc(places, func(p uint16) bool { _, both := slices.BinarySearch(found, p); return !both })
 	}
 	if len(places) == 0 || s.least >= since && s.greatest <= until {
 		return places, nil
@@ -189,25 +206,70 @@ func (s segment) find(wanted map[int]uint64, since, until int64) (places []uint1
 	}), nil
 }
 
-// rows returns the places that a column has for a key, ascending.
-func rows(file *os.File, column int, key uint64) ([]uint16, error) {
-	var failed error
-	row := make([]byte, rowLength)
+// rarest are the columns in which an unknown key is found unknown soonest.
+var rarest = [columns]int{byDocument, byTIN, byCaller}
+
+// stretch is where a column has the rows of a key. A caller may have them all.
+type stretch struct{ column, from, to int }
+
+func stretchOf(file *os.File, column int, key uint64) (s stretch, err error) {
+	row := make([]byte, 8)
 	read := func(i int) uint64 {
-		if _, err := file.ReadAt(row, int64(headerLength+column*columnLength+i*rowLength)); err != nil {
-			failed = err
+		if _, failed := file.ReadAt(row, rowAt(column, i)); failed != nil {
+			err = failed
 		}
 		return binary.BigEndian.Uint64(row)
 	}
-	var places []uint16
-	for i := sort.Search(segmentSize, func(i int) bool { return read(i) >= key }); i < segmentSize && failed == nil; i++ {
-		if read(i) != key {
-			break
-		}
+	s = stretch{column: column, from: sort.Search(segmentSize, func(i int) bool { return read(i) >= key })}
+	s.to = s.from
+	if s.from < segmentSize && read(s.from) == key {
+		s.to += sort.Search(segmentSize-s.from, func(i int) bool { return read(s.from+i) > key })
+	}
+	return s, err
+}
+
+// places returns the places of the rows, ascending: as they are in the file.
+func (s stretch) places(file *os.File) ([]uint16, error) {
+	rows := make([]byte, (s.to-s.from)*rowLength)
+	if _, err := file.ReadAt(rows, rowAt(s.column, s.from)); err != nil {
+		return nil, err
+	}
+	places := make([]uint16, 0, s.to-s.from)
+	for row := range slices.Chunk(rows, rowLength) {
 		places = append(places, binary.BigEndian.Uint16(row[8:]))
 	}
-	return places, failed
+	return places, nil
 }
+
+// keep returns those of the places that the rows have, too. Where they are few of
+// many rows it looks each up.
+func (s stretch) keep(file *os.File, places []uint16) (kept []uint16, err error) {
+	if len(places)*lookUp < s.to-s.from {
+		place := make([]byte, 2)
+		read := func(i int) uint16 {
+			if _, failed := file.ReadAt(place, rowAt(s.column, s.from+i)+8); failed != nil {
+				err = failed
+			}
+			return binary.BigEndian.Uint16(place)
+		}
+		kept = slices.DeleteFunc(places, func(p uint16) bool {
+			i := sort.Search(s.to-s.from, func(i int) bool { return read(i) >= p })
+			return i == s.to-s.from || read(i) != p
+		})
+		return kept, err
+	}
+	found, err := s.places(file)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(places, func(p uint16) bool { _, both := slices.BinarySearch(found, p); return !both }), nil
+}
+
+// lookUp is how many rows are read in the time that one place is looked up.
+const lookUp = 256
+
+// rowAt is where in the file a column's row is.
+func rowAt(column, row int) int64 { return int64(headerLength + column*columnLength + row*rowLength) }
 
 // bound turns a time into nanoseconds; the zero time is no bound.
 func bound(t time.Time, none int64) int64 {
