@@ -314,16 +314,16 @@ func TestASuccessionThatCannotBeMeantIsRefused(t *testing.T) {
 	check(t, ca.WriteCertificates(r.file("bare.pem"), r.first))
 	r.lists()
 	config := read(t, r.config)
-	tomorrow := time.Now().AddDate(0, 0, 1).Format(time.DateOnly)
+	later := time.Now().AddDate(0, 0, 2).Format(time.DateOnly) // tomorrow has begun in Malaysia, maybe, before the certificates
 	for _, row := range []struct{ name, text, want string }{
 		{"no time", "  next: {certificate: " + nextFile + "}\n", "signing.next.from: "},
-		{"no certificate", "  next: {from: " + tomorrow + "}\n", "signing.next.certificate: missing"},
+		{"no certificate", "  next: {from: " + later + "}\n", "signing.next.certificate: missing"},
 		{"a time that is none", "  next: {certificate: " + nextFile + ", from: soon}\n", "signing.next.from: must be a date"},
 		{"before it is valid", "  next: {certificate: " + nextFile + ", from: 2001-01-01}\n", "signing.next.from: at 2000-12-31T16:00:00Z the certificate is not valid"},
 		{"after it is valid", "  next: {certificate: " + nextFile + ", from: 2999-01-01}\n", "signing.next.from: at"},
-		{"another key without a name", "  next: {certificate: other.pem, from: " + tomorrow + "}\n", "signing.next.key_label: missing"},
-		{"an ID that is none", "  next: {certificate: other.pem, from: " + tomorrow + ", key_id: xyz}\n", "signing.next.key_id: "},
-		{"a key that does not exist", "  next: {certificate: other.pem, from: " + tomorrow + ", pin: 1}\n", "signing.next.pin"},
+		{"another key without a name", "  next: {certificate: other.pem, from: " + later + "}\n", "signing.next.key_label: missing"},
+		{"an ID that is none", "  next: {certificate: other.pem, from: " + later + ", key_id: xyz}\n", "signing.next.key_id: "},
+		{"a key that does not exist", "  next: {certificate: other.pem, from: " + later + ", pin: 1}\n", "signing.next.pin"},
 		{"no list", "  crl: absent.crl\n", "signing.crl: "},
 		{"a list that nobody can check", "  crl: signing.crl\n  certificate: bare.pem\n", "signing.crl: no list can be checked"},
 	} {
