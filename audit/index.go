@@ -43,6 +43,9 @@ type Query struct {
 	Document Digest
 	// Since and Until bound the time of the entry, both included. Zero: no bound.
 	Since, Until time.Time
+	// May tells of an entry that fits whether whoever asks may know of it. What it
+	// refuses counts for nothing, no page begins with it. Default nil: all.
+	May func(*Entry) bool
 	// From is the index to go on from. Default 0: the first entry.
 	From uint64
 	// Limit is how many are wanted at most, 1 to 1,000. Default (0): 100.
@@ -252,7 +255,7 @@ func (x *Index) Find(ctx context.Context, q Query) (Page, error) {
 	var page Page
 	reading := &bundleReader{source: x.source, size: now.indexed()}
 	for index, err := range now.candidates(ctx, q, wanted) {
-		if err == nil {
+		if err = cmp.Or(err, ctx.Err()); err == nil {
 			err = take(ctx, &page, q, reading, index)
 		}
 		if err != nil {
@@ -308,6 +311,9 @@ func take(ctx context.Context, page *Page, q Query, reading *bundleReader, index
 		return err
 	}
 	if q.TIN != "" && e.TIN != q.TIN || q.Caller != "" && e.Caller != q.Caller || q.Document != (Digest{}) && e.Document != q.Document {
+		return nil
+	}
+	if q.May != nil && !q.May(&e) {
 		return nil
 	}
 	if len(page.Found) == q.Limit {

@@ -58,6 +58,13 @@ func (p *Policy) ReadsAll(who Caller, method Method, taxpayer TIN) bool {
 	return why == allowed && taxpayer != "" && p.othersRead(held, taxpayer)
 }
 
+// ReadsOthers tells whether caller may read, by that method, any signature that
+// another had made. It narrows a search, as ReadsAll does.
+func (p *Policy) ReadsOthers(who Caller, method Method) bool {
+	held, why := p.holds(who, method, readings)
+	return why == allowed && (held.auditor || !held.reads.empty())
+}
+
 // Audits tells whether caller is an auditor that may read at all: one with any of
 // the methods that read.
 func (p *Policy) Audits(who Caller) bool {

@@ -49,11 +49,11 @@ func TestEveryReadingIsDeniedUnlessGranted(t *testing.T) {
 	}
 }
 
-// A search may be narrowed by ReadsAll, or refused by PermitRead, only where each
+// A search may be narrowed by ReadsAll or ReadsOthers, or refused by PermitRead, only where each
 // of its finds would be denied.
 func TestSearchesAreNarrowedToWhatMayBeRead(t *testing.T) {
 	p := parsed(t)
-	answers := map[bool]int{}
+	answers, narrowed := map[bool]int{}, map[bool]bool{}
 	for _, c := range cross(readCells(), everyTaxpayer, func(c *readCell, v TIN) { c.tin = v }) {
 		if c.owner == c.caller || c.owner == "" {
 			continue
@@ -63,6 +63,11 @@ func TestSearchesAreNarrowedToWhatMayBeRead(t *testing.T) {
 		if all != (err == nil) {
 			t.Errorf("%+v: ReadsAll says %v, DecideRead %v", c, all, err)
 		}
+		others := p.ReadsOthers(c.caller, c.method)
+		if all && !others {
+			t.Errorf("%+v: ReadsOthers says %v, ReadsAll %v", c, others, all)
+		}
+		narrowed[others] = true
 		if refused := p.PermitRead(c.caller, c.method); refused != nil && (err == nil || fault.Of(refused) != fault.NotAllowed) {
 			t.Errorf("%+v: PermitRead says %v, DecideRead %v", c, refused, err)
 		}
@@ -76,8 +81,8 @@ func TestSearchesAreNarrowedToWhatMayBeRead(t *testing.T) {
 			}
 		}
 	}
-	if answers[true] == 0 || answers[false] == 0 {
-		t.Errorf("answers: got %v, want both", answers)
+	if answers[true] == 0 || answers[false] == 0 || len(narrowed) != 2 {
+		t.Errorf("answers: got %v and %v, want both of each", answers, narrowed)
 	}
 }
 

@@ -141,6 +141,9 @@ func (s *service) FindSignature(ctx context.Context, in *roamsignv1.FindSignatur
 		return nil, fault.New(fault.InvalidRequest, "document_digest is all zero, which is no document's")
 	}
 	query := audit.Query{Document: digest}
+	if !rules.ReadsOthers(call.caller, policy.FindSignature) {
+		query.Caller = string(call.caller)
+	}
 	if err := parsePage(&query, in.GetPageSize(), in.GetPageToken()); err != nil {
 		return nil, err
 	}
@@ -157,9 +160,14 @@ type found struct {
 	next       string
 }
 
-// find asks the index, and passes on what the caller may read.
+// find asks the index, and passes on what the caller may read. Of all else not even
+// the pages tell.
 func (s *Server) find(ctx context.Context, rules *policy.Policy, method policy.Method, query audit.Query) (found, error) {
 	call := callOf(ctx)
+	query.May = func(e *audit.Entry) bool {
+		_, err := decideRead(rules, call.caller, method, e)
+		return err == nil
+	}
 	page, err := reading(ctx, s, func() (audit.Page, error) { return s.index.Find(ctx, query) })
 	if err != nil {
 		return found{}, err

@@ -178,6 +178,39 @@ func TestNobodyReadsWhatItMayNot(t *testing.T) {
 	}
 }
 
+// A document that others had signed is to whoever may not read that as one that
+// nobody had signed, however small its pages are.
+func TestPagesTellNothingOfOthers(t *testing.T) {
+	const read, unread = "C20880050010", "C25814470030"
+	a := startArchive(t)
+	for _, who := range []string{"writer.test", "gone.test", "other.test", "writer.test", "other.test", "gone.test"} {
+		a.put(who, unread, "shared")
+	}
+	a.put("gone.test", read, "shared")
+	a.put("writer.test", unread, "shared")
+	for who, want := range map[string][]uint64{
+		"other.test":   {2, 4},
+		"reader.test":  {6},
+		"writer.test":  {0, 3, 7},
+		"auditor.test": {0, 1, 2, 3, 4, 5, 6, 7},
+	} {
+		digest := sha256.Sum256([]byte("shared"))
+		in := &roamsignv1.FindSignatureRequest{DocumentDigest: digest[:], PageSize: 1}
+		for n, index := range want {
+			out, err := a.as(who).FindSignature(t.Context(), in)
+			must(t, err)
+			next := ""
+			if n+1 < len(want) {
+				next = fmt.Sprint(want[n+1])
+			}
+			if len(out.GetSignatures()) != 1 || out.GetSignatures()[0].GetLogIndex() != index || out.GetNextPageToken() != next {
+				t.Errorf("%s, page %d: got %v, want entry %d and the token %q", who, n, out, index, next)
+			}
+			in.PageToken = next
+		}
+	}
+}
+
 func TestLongListsComeInPages(t *testing.T) {
 	const entries, tin = 10_000, "C20880050010"
 	a := startArchive(t)
