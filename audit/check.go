@@ -46,8 +46,9 @@ type Report struct {
 	Text       []byte
 	// Entries is how many entries were read and are well-formed.
 	Entries uint64
-	// Findings is what is wrong, in the order of the log, up to maxFindings. None:
-	// the log is whole.
+	// Findings is what is wrong, in the order of the log. None: the log is whole. A
+	// check ends at the maxFindings-th: a log's owner may sign for more entries than
+	// anybody lives to look for.
 	Findings []Finding
 	// Remnants are files in a log's directory that nothing reads any more and that
 	// are not what they were: left by an append that did not come to its end, or
@@ -133,7 +134,7 @@ func (c *checker) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := c.grow(ctx, hashes, piece); err != nil {
+		if err := c.grow(ctx, hashes, piece); err != nil || len(c.report.Findings) == maxFindings {
 			return err
 		}
 		if c.options.Progress != nil {
@@ -205,7 +206,14 @@ func (c *checker) fetch(ctx context.Context) func(yield func(piece) bool) {
 	size := c.report.Checkpoint.Size
 	pieces := (size + tileWidth - 1) / tileWidth
 	return func(yield func(piece) bool) {
+		ctx, cancel := context.WithCancel(ctx)
 		var ahead []chan piece
+		defer func() {
+			cancel()
+			for _, ready := range ahead {
+				<-ready
+			}
+		}()
 		for next, done := uint64(0), uint64(0); done < pieces; done++ {
 			for ; next < pieces && next < done+readAhead; next++ {
 				ready := make(chan piece, 1)
@@ -256,7 +264,7 @@ func (c *checker) leaves(p piece) ([]byte, error) {
 	case len(lines) < p.count():
 		c.find(p.bundle.path, first+int64(len(lines)), "missing: the file ends before it")
 		return c.stored(p)
-	case err != nil || len(lines) > tileWidth:
+	case err != nil || len(lines) != p.count() && len(lines) != tileWidth: // the full bundle stands in for a partial one
 		c.find(p.bundle.path, -1, "more follows the last entry")
 	}
 	hashes := make([]byte, 0, p.count()*len(Digest{}))

@@ -192,6 +192,13 @@ func TestALogThatLostOrChangedItsHistoryIsFound(t *testing.T) {
 			check(t, err)
 			check(t, os.WriteFile(filepath.Join(c.Dir, "tile/entries/001.p/44"), append(content, 0), 0o600))
 		}, "more follows"},
+		{"an entry after the last one", func(t *testing.T, c audit.Config, _ string) {
+			content, err := os.ReadFile(filepath.Join(c.Dir, "tile/entries/001.p/44"))
+			check(t, err)
+			line := made(t, 1)[0]
+			content = append(binary.BigEndian.AppendUint16(content, uint16(len(line))), line...)
+			check(t, os.WriteFile(filepath.Join(c.Dir, "tile/entries/001.p/44"), content, 0o600))
+		}, "more follows"},
 		{"a tile dropped", func(t *testing.T, c audit.Config, _ string) {
 			check(t, os.Remove(filepath.Join(c.Dir, "tile/0/000")))
 		}, "tile/0/000: entry 0: missing"},
@@ -349,6 +356,24 @@ func mustRead(t testing.TB, path string) []byte {
 	content, err := os.ReadFile(path)
 	check(t, err)
 	return content
+}
+
+// Whoever has the key may sign for what is not there, that nobody comes to an end.
+func TestACheckOfAHugeLogEnds(t *testing.T) {
+	config := whole(t, 600)
+	private, err := os.ReadFile(config.KeyFiles[0])
+	check(t, err)
+	signer, err := note.NewSigner(strings.TrimSpace(string(private)))
+	check(t, err)
+	huge := fmt.Sprintf("%s\n%d\n%s\n", origin, uint64(1)<<48, base64.StdEncoding.EncodeToString(make([]byte, 32)))
+	signed, err := note.Sign(&note.Note{Text: huge}, signer)
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(config.Dir, "checkpoint"), signed, 0o600))
+	for _, hashesOnly := range []bool{false, true} {
+		if report := inspect(t, config, audit.CheckOptions{HashesOnly: hashesOnly}); len(report.Findings) != 100 {
+			t.Errorf("hashes only %v: got %d findings, want as many as there is room for", hashesOnly, len(report.Findings))
+		}
+	}
 }
 
 func TestACheckThatCannotBeMadeErrs(t *testing.T) {
