@@ -71,6 +71,8 @@ func (c *checking) run(ctx context.Context, streams command.Streams, args []stri
 		return command.Usagef("name the file of the log's verifier key with --log-key FILE")
 	case c.since != "" && c.state != "":
 		return command.Usagef("--since or --state, not both")
+	case c.state == standard:
+		return command.Usagef("--state names a file: standard output remembers nothing")
 	}
 	verifiers, err := logKeys(c.key)
 	if err != nil {

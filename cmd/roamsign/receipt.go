@@ -16,6 +16,7 @@ import (
 	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/client"
 	"github.com/roamsign/roamsign/internal/command"
+	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/xades"
 )
 
@@ -102,7 +103,8 @@ Verifies, offline, that the receipt's entry is in the log whose verifier key
 this time, for this taxpayer, by this caller. With --document it verifies the
 signed document as well: that its digest, its certificate and, where the entry has
 them, its signed properties are the entry's, and that it is valid (as roamsign verify
-has it); together they prove the signature.
+has it, --roots at the entry's time); together they prove the signature. A document of
+another taxpayer than the caller stated is warned of.
 What is printed can be handed on as it is.
 
 Exit status: 0 if all that was asked for is proven, 1 if not, 2 if the usage is
@@ -136,6 +138,8 @@ func (p *proving) run(ctx context.Context, streams command.Streams, args []strin
 		return command.Usagef("name the file of the log's verifier key with --log-key FILE: without it nothing is proven")
 	case p.judge.roots != "" && p.document == "":
 		return command.Usagef("--roots goes with --document")
+	case args[0] == standard && p.document == standard:
+		return command.Usagef("only one of the receipt and the document is standard input")
 	}
 	verifiers, err := logKeys(p.key)
 	if err != nil {
@@ -159,7 +163,8 @@ func (p *proving) run(ctx context.Context, streams command.Streams, args []strin
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.document, err)
 			}
-			shown.hold(p.judge.advised(judge(p.document, xades.Verify(content, options))), content, options, receipt.Entry)
+			report := p.report(content, options, receipt.Entry)
+			shown.hold(p.judge.advised(judge(p.document, report)), report, receipt.Entry)
 		}
 	}
 	shown.Proven = len(shown.Problems) == 0
@@ -172,6 +177,19 @@ func (p *proving) run(ctx context.Context, streams command.Streams, args []strin
 		err = command.Status(command.Failed)
 	}
 	return err
+}
+
+// report judges a document, and the chain of its certificate at the time that the
+// entry proves, rather than at what the document says; the clock of whoever signed
+// may have been ahead, though.
+func (p *proving) report(content []byte, options xades.VerifyOptions, e audit.Entry) *xades.Report {
+	report := xades.Verify(content, options)
+	p.judge.at = e.Time.Format(time.RFC3339)
+	if options.Roots == nil || report.SigningTime.After(e.Time) {
+		return report
+	}
+	options.At = e.Time
+	return xades.Verify(content, options)
 }
 
 // logKeys reads a file of verifier keys.
@@ -197,6 +215,7 @@ type proof struct {
 	Checkpoint *checkpoint `json:"checkpoint"`
 	Document   *verdict    `json:"document"`
 	Problems   []string    `json:"problems"`
+	Warnings   []string    `json:"warnings"`
 }
 
 type checkpoint struct {
@@ -211,9 +230,8 @@ func (p *proof) take(r audit.Receipt) {
 }
 
 // hold holds a signed document against the entry.
-func (p *proof) hold(judged verdict, content []byte, options xades.VerifyOptions, e audit.Entry) {
+func (p *proof) hold(judged verdict, report *xades.Report, e audit.Entry) {
 	p.Document = &judged
-	report := xades.Verify(content, options)
 	if report.Digest != e.Document {
 		p.Problems = append(p.Problems, fmt.Sprintf("%s is another document than the entry's: its digest is %s", judged.File, base64.StdEncoding.EncodeToString(report.Digest[:])))
 	}
@@ -223,6 +241,9 @@ func (p *proof) hold(judged verdict, content []byte, options xades.VerifyOptions
 	if c := report.Certificate; c != nil && sha256.Sum256(c.Raw) != e.Certificate {
 		fingerprint := sha256.Sum256(c.Raw)
 		p.Problems = append(p.Problems, fmt.Sprintf("%s is signed under another certificate than the entry's: %s", judged.File, hex.EncodeToString(fingerprint[:])))
+	}
+	if named := report.Facts.TIN; named != "" && named != policy.TIN(e.TIN).Number() {
+		p.Warnings = append(p.Warnings, oneLine(fmt.Sprintf("%s is issued on behalf of %s; it was signed as one of %s, as the caller stated", judged.File, named, e.TIN)))
 	}
 	if !judged.Valid {
 		p.Problems = append(p.Problems, judged.File+" is not valid")
@@ -238,6 +259,9 @@ func (p *proof) show(to io.Writer) {
 	fmt.Fprintf(to, "%s: %s\n", p.File, word)
 	for _, problem := range p.Problems {
 		fmt.Fprintf(to, "  problem       %s\n", problem)
+	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(to, "  warning       %s\n", warning)
 	}
 	if p.Entry != nil {
 		e := p.Entry
