@@ -120,23 +120,23 @@ func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
 
 // payload returns the bytes of a batch, the same each time, and its entries.
 func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		payload, entries, err = payloadOf(tx, b)
 		return err
 	})
 	if err == nil && sha256.Sum256(payload) != b.Payload {
 		err = &damage{fmt.Sprintf("submission %d is not what was sent before: the journal is damaged, or of another version of this program", b.ID)}
 	}
-	return payload, entries, read(err)
+	return payload, entries, err
 }
 
 // batch reads a batch.
 func (j *Journal) batch(id uint64) (b *batch, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		b, err = batchAt(tx, number(id))
 		return err
 	})
-	return b, read(err)
+	return b, err
 }
 
 func batchAt(tx *bbolt.Tx, id []byte) (*batch, error) {
@@ -357,12 +357,12 @@ func (j *Journal) lost(b *batch) ([]Entry, error) {
 
 // known tells whether a submission is one of the journal's other batches.
 func (j *Journal) known(uid string, but *batch) (known bool, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		id := tx.Bucket(uidBucket).Get([]byte(uid))
 		known = id != nil && !slices.Equal(id, number(but.ID))
 		return nil
 	})
-	return known, read(err)
+	return known, err
 }
 
 // put writes an entry down.

@@ -21,7 +21,7 @@ func opened(t *testing.T, path string) *Journal {
 	if err != nil {
 		t.Fatal(err)
 	}
-	j.db.NoSync = true                  // the machine stays up
+	j.noSync = true                     // the machine stays up
 	t.Cleanup(func() { _ = j.Close() }) // a second time, in some tests
 	return j
 }

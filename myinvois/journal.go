@@ -7,12 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
-	bolt "go.etcd.io/bbolt/errors"
 )
 
 // State is how far a document has come. Those of the platform are spelled as it
@@ -110,63 +108,6 @@ var (
 	claimBucket   = []byte("claims")    // TIN, 0, number → the batch that was sent with it last
 )
 
-// Journal remembers what is to be submitted, is being submitted and was: on the
-// disk before anything is sent. It is one file, which one process at a time may
-// have open. It is safe for concurrent use.
-//
-// It holds the documents' bytes, for good: what was submitted in whose name has
-// to be kept, and the platform keeps its own for seven years only.
-type Journal struct{ db *bbolt.DB }
-
-// ErrInUse is the error of a journal that another process has open.
-var ErrInUse = errors.New("another process has it open")
-
-// opening is how long [OpenJournal] waits for another process to close it.
-const opening = 2 * time.Second
-
-// OpenJournal opens a journal, and makes it where there is none (0600). It belongs
-// to one platform: place is that one's address, and a journal of another is
-// refused.
-func OpenJournal(path, place string) (*Journal, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: opening, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bolt.ErrTimeout) {
-		err = ErrInUse
-	}
-	if err != nil {
-		return nil, fmt.Errorf("opening the journal %s: %w", path, unpathed(err))
-	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{aboutBucket, entryBucket, contentBucket, inputBucket, numberBucket, batchBucket, openBucket, uidBucket, claimBucket} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
-		}
-		about := tx.Bucket(aboutBucket)
-		switch known := string(about.Get([]byte("place"))); known {
-		case place:
-			return nil
-		case "":
-			return about.Put([]byte("place"), []byte(place))
-		default:
-			return fmt.Errorf("it is of submissions to %s, not to %s: name another file in the configuration (journal)", known, place)
-		}
-	})
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the journal %s: %w", path, err), db.Close())
-	}
-	return &Journal{db}, nil
-}
-
-func unpathed(err error) error {
-	if e, ok := errors.AsType[*os.PathError](err); ok {
-		return e.Err
-	}
-	return err
-}
-
-// Close closes the file.
-func (j *Journal) Close() error { return j.db.Close() }
-
 // Unsent is a document to write down.
 type Unsent struct {
 	Name, Taxpayer, Number, Type string
@@ -183,7 +124,7 @@ type Unsent struct {
 func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 	entries := make([]Entry, len(documents))
 	now := time.Now().UTC()
-	err := j.db.Update(func(tx *bbolt.Tx) error {
+	err := j.update(func(tx *bbolt.Tx) error {
 		for i, d := range documents {
 			id, err := tx.Bucket(entryBucket).NextSequence()
 			if err != nil {
@@ -212,7 +153,7 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("writing the journal: %w", err)
+		return nil, err
 	}
 	return entries, nil
 }
@@ -264,7 +205,7 @@ func (j *Journal) Numbered(taxpayer, business, kind, num string) (found *Entry, 
 		}
 		return 0
 	}
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		id := tx.Bucket(numberBucket).Get(numberKey(taxpayer, business, kind, num))
 		if id == nil {
 			return nil
@@ -276,11 +217,11 @@ func (j *Journal) Numbered(taxpayer, business, kind, num string) (found *Entry, 
 			return nil
 		})
 	})
-	return found, read(err)
+	return found, err
 }
 
 func (j *Journal) by(bucket, key []byte) (found *Entry, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		id := tx.Bucket(bucket).Get(key)
 		if id == nil {
 			return nil
@@ -289,67 +230,38 @@ func (j *Journal) by(bucket, key []byte) (found *Entry, err error) {
 		found = &e
 		return err
 	})
-	return found, read(err)
+	return found, err
 }
 
 // Entry returns an entry by its place.
 func (j *Journal) Entry(id uint64) (e Entry, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		e, err = entryAt(tx, number(id))
 		return err
 	})
-	return e, read(err)
-}
-
-// Entries returns all entries, the oldest first.
-func (j *Journal) Entries() ([]Entry, error) {
-	var all []Entry
-	err := j.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(entryBucket).ForEach(func(_, text []byte) error {
-			var e Entry
-			err := json.Unmarshal(text, &e)
-			all = append(all, e)
-			return err
-		})
-	})
-	return all, read(err)
+	return e, err
 }
 
 // Unfinished returns the entries that are not final, the oldest first.
 func (j *Journal) Unfinished() ([]Entry, error) {
 	var all []Entry
-	err := j.db.View(func(tx *bbolt.Tx) error {
+	err := j.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(openBucket).ForEach(func(id, _ []byte) error {
 			e, err := entryAt(tx, id)
 			all = append(all, e)
 			return err
 		})
 	})
-	return all, read(err)
+	return all, err
 }
 
 // Content returns the bytes of an entry's document.
 func (j *Journal) Content(id uint64) (content []byte, err error) {
-	err = j.db.View(func(tx *bbolt.Tx) error {
+	err = j.view(func(tx *bbolt.Tx) error {
 		content = append(content, tx.Bucket(contentBucket).Get(number(id))...)
 		return nil
 	})
-	return content, read(err)
-}
-
-// update changes entries, all or none, and what else change writes.
-func (j *Journal) update(change func(*bbolt.Tx) error) error {
-	if err := j.db.Update(change); err != nil {
-		return fmt.Errorf("writing the journal: %w", err)
-	}
-	return nil
-}
-
-func read(err error) error {
-	if err != nil {
-		return fmt.Errorf("reading the journal: %w", err)
-	}
-	return nil
+	return content, err
 }
 
 // putEntry writes an entry, and whether it is final.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,6 +101,100 @@ func TestAJournalBelongsToOnePlatformAndOneProcess(t *testing.T) {
 		t.Errorf("for another platform: got %v, want both named", err)
 	}
 	opened(t, path)
+}
+
+func TestAJournalIsReadWhileAnotherWritesIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	if _, err := ReadJournal(path, place); !errors.Is(err, ErrNoJournal) {
+		t.Errorf("got %v, want %v", err, ErrNoJournal)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want nothing made", err)
+	}
+	j := opened(t, path)
+	numbered(t, j, page+3)
+	reading, err := ReadJournal(path, place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[State]int{}
+	n := uint64(0)
+	for e, err := range reading.Entries() {
+		if n++; err != nil || e.ID != n {
+			t.Fatalf("got entry %d, %v, want %d", e.ID, err, n)
+		}
+		states[e.State]++
+		if n == 1 { // another process gets its transactions through, whatever a reader takes its time for
+			last := mustEntry(t, j, page+3)
+			last.State = Valid
+			if err := j.put(last); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if states[Signed] != page+2 || states[Valid] != 1 {
+		t.Errorf("got %v, want all, and what was written meanwhile", states)
+	}
+	if _, err := reading.Add([]Unsent{{}}); err == nil {
+		t.Error("a journal that was opened to be read was written")
+	}
+	if err := errors.Join(reading.Close(), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for _, closed := range []*Journal{reading, j} {
+		if _, err := closed.Entry(1); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("once closed: got %v, want %v", err, os.ErrClosed)
+		}
+	}
+	if _, err := ReadJournal(path, "https://elsewhere.test"); err == nil || !strings.Contains(err.Error(), place) {
+		t.Errorf("for another platform: got %v, want both named", err)
+	}
+}
+
+func TestAReaderSeesWholeTransactions(t *testing.T) {
+	const many, rounds = 5, 30
+	path := filepath.Join(t.TempDir(), "journal")
+	j := opened(t, path)
+	var documents []Unsent
+	for range many {
+		documents = append(documents, Unsent{Taxpayer: seller, Number: "1", Type: "01", Content: []byte("x")})
+	}
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for range rounds {
+			if _, err := j.Add(documents); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for seen := 0; seen < many*rounds && !t.Failed(); {
+		reading, err := ReadJournal(path, place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = 0
+		for _, err := range reading.Entries() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen++
+		}
+		if seen%many != 0 {
+			t.Fatalf("got %d entries, want a multiple of %d", seen, many)
+		}
+	}
+	writing.Wait()
+}
+
+func TestAJournalThatIsTakenAwayDoesNotComeBackEmpty(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j := opened(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := j.Add([]Unsent{{}}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("got %v, want %v", err, os.ErrNotExist)
+	}
 }
 
 func TestADamagedJournalSendsNothing(t *testing.T) {

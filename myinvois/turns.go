@@ -112,6 +112,3 @@ func (t *turns) change(key gateKey, change func(*past, time.Time)) error {
 	}
 	return nil
 }
-
-// patience is how long another process may have the file locked.
-const patience = 10 * time.Second

@@ -108,14 +108,12 @@ func (w *withdrawing) one(ctx context.Context, streams command.Streams, c *count
 // find returns the document that a name stands for: one in the journal, by UUID or
 // by a number that is one document's, else any by its UUID.
 func (w *withdrawing) find(journal *myinvois.Journal, name string) (myinvois.Entry, error) {
-	all, err := journal.Entries()
-	if err != nil {
-		return myinvois.Entry{}, err
-	}
 	var found []myinvois.Entry
 	var state myinvois.State // of one that has the number, and cannot be cancelled
-	for _, e := range all {
+	for e, err := range journal.Entries() {
 		switch {
+		case err != nil:
+			return myinvois.Entry{}, err
 		case !concerns(w.tin, e):
 		case e.UUID != "" && (e.UUID == name || e.Number == name && e.State == myinvois.Valid):
 			found = append(found, e)

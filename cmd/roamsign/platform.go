@@ -115,12 +115,12 @@ func withPlatform(ctx context.Context, streams command.Streams, config, path str
 	})
 }
 
-// withJournal runs something with the journal alone.
+// withJournal runs something with the journal, which others only read meanwhile.
 func withJournal(cfg myinvois.Config, do func(*myinvois.Journal) error) error {
 	api, _, _ := cfg.Places()
 	journal, err := myinvois.OpenJournal(cfg.Journal, api)
 	if errors.Is(err, myinvois.ErrInUse) {
-		return fmt.Errorf("%w: wait for it to end", err)
+		return fmt.Errorf("%w: wait for it to end (roamsign status shows how far it is)", err)
 	}
 	if err != nil {
 		return err

@@ -75,7 +75,7 @@ func (d *desk) platformFiles(t *testing.T, address string) {
 	soon := time.Now().AddDate(0, 0, 10).Format(time.DateOnly)
 	for name, text := range map[string]string{
 		"platform.yaml":    fmt.Sprintf("api: https://%s\nca: ca.pem\ncredentials: credentials.yaml\nroots: roots.pem\npoll_interval: 50ms\nshare: 1000\n", address),
-		"refused.yaml":     fmt.Sprintf("api: https://%s\nca: ca.pem\ncredentials: refused-credentials.yaml\n", address),
+		"refused.yaml":     fmt.Sprintf("api: https://%s\nca: ca.pem\ncredentials: refused-credentials.yaml\nshare: 1000\n", address),
 		"credentials.yaml": "clients:\n  - client_id: erp\n    secrets: [{secret: the-secret, expires: " + soon + "}]\n",
 		"refused-credentials.yaml": `clients:
   - {client_id: erp, secrets: [{secret: not-the-secret, expires: 2099-12-31}]}

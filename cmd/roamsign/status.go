@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
@@ -21,12 +26,16 @@ status, what was found wrong, for whom, since when, and the file it came from.
 Signed means not sent yet; Sending, that there is no answer yet; Withdrawn, that
 another document of its number was submitted in its place.
 
+It can be run while submit is running: each document is shown as it is written down,
+and neither waits for the other longer than a moment.
+
 With --refresh the platform is asked what became of each that was accepted, since a
-document may be cancelled later. Without it neither platform nor signer is needed.
+document may be cancelled later, and no other command may be using the journal.
+Without it neither platform nor signer is needed, and nothing is written.
 ` + aboutPlatform + `
 
 Exit status: 0; 1 if a document named is not in the journal or the platform did not
-answer; 2 if the usage or the configuration is wrong.`,
+answer; 2 if the usage or the configuration is wrong, or there is no journal.`,
 		Example: `
 roamsign status --open
 roamsign status --tin C20880050010 INV-1001
@@ -69,23 +78,30 @@ func (s *showing) run(ctx context.Context, streams command.Streams, names []stri
 	if err != nil {
 		return err
 	}
-	return withJournal(cfg, func(journal *myinvois.Journal) error {
-		return s.show(journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) { return e, nil })
-	})
+	api, _, _ := cfg.Places()
+	journal, err := myinvois.ReadJournal(cfg.Journal, api)
+	if err != nil {
+		return err
+	}
+	shown := s.show(journal, streams, names, func(e myinvois.Entry) (myinvois.Entry, error) { return e, nil })
+	return errors.Join(shown, journal.Close())
 }
 
 // show prints the entries that were asked for, as now tells they are.
 func (s *showing) show(journal *myinvois.Journal, streams command.Streams, names []string, now func(myinvois.Entry) (myinvois.Entry, error)) error {
-	all, err := journal.Entries()
-	if err != nil {
-		return err
+	missing := map[string]bool{}
+	for _, name := range names {
+		missing[name] = true
 	}
+	list := &roster{out: streams.Out, json: s.json}
 	code := command.OK
-	shown := []myinvois.Entry{}
-	found := map[string]bool{}
-	for _, e := range all {
+	for e, err := range journal.Entries() {
+		if err != nil {
+			return err
+		}
 		named := len(names) == 0 || slices.Contains(names, e.Number) || e.UUID != "" && slices.Contains(names, e.UUID)
-		found[e.Number], found[e.UUID] = true, true
+		delete(missing, e.Number)
+		delete(missing, e.UUID)
 		if !named || !concerns(s.tin, e) || s.open && e.State.Final() {
 			continue
 		}
@@ -93,21 +109,58 @@ func (s *showing) show(journal *myinvois.Journal, streams command.Streams, names
 			complain(streams, e.Number, err)
 			code = command.Failed
 		}
-		shown = append(shown, e)
-		if !s.json {
-			fmt.Fprintf(streams.Out, "%s  for %s since %s  (%s)\n", told(e), e.Taxpayer, e.Changed.Format(time.RFC3339), oneLine(e.Name))
+		if err := list.add(e); err != nil {
+			return err
 		}
 	}
 	for _, name := range names {
-		if !found[name] {
+		if missing[name] {
 			complain(streams, name, fmt.Errorf("it is no number or UUID in the journal"))
 			code = command.Failed
 		}
 	}
-	if s.json {
-		if err := writeJSON(streams.Out, shown); err != nil {
-			return err
-		}
+	if err := list.end(); err != nil {
+		return err
 	}
 	return ended(code)
+}
+
+// roster prints entries one after another, so that their number takes no room.
+type roster struct {
+	out   io.Writer
+	json  bool
+	shown int
+}
+
+func (l *roster) add(e myinvois.Entry) error {
+	l.shown++
+	if !l.json {
+		_, err := fmt.Fprintf(l.out, "%s  for %s since %s  (%s)\n", told(e), e.Taxpayer, e.Changed.Format(time.RFC3339), oneLine(e.Name))
+		return err
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("  ", "  ")
+	if err := encoder.Encode(e); err != nil {
+		return err
+	}
+	before := ",\n  "
+	if l.shown == 1 {
+		before = "[\n  "
+	}
+	_, err := fmt.Fprint(l.out, before, strings.TrimSpace(text.String()))
+	return err
+}
+
+func (l *roster) end() error {
+	after := ""
+	switch {
+	case l.json && l.shown == 0:
+		after = "[]\n"
+	case l.json:
+		after = "\n]\n"
+	}
+	_, err := fmt.Fprint(l.out, after)
+	return err
 }
