@@ -120,37 +120,82 @@ func (x *Index) load(ctx context.Context) error {
 	return err
 }
 
+// catchUp is how many entries [Index.Find] indexes itself: some seconds' work.
+const catchUp = 4 * segmentSize
+
 // Follow indexes what the log has and the index has not. [Index.Find] does so
-// first; called now and then it makes that short. An error leaves the index as far
-// as it came.
+// first, if it is not much; called now and then this makes it little. An error leaves
+// the index as far as it came.
 func (x *Index) Follow(ctx context.Context) error {
-	_, err := x.upToDate(ctx)
-	return err
+	for {
+		if done, err := x.advance(ctx); done || err != nil {
+			return err
+		}
+	}
 }
 
-// upToDate returns the index with all that the log has now.
-func (x *Index) upToDate(ctx context.Context) (view, error) {
-	select {
-	case <-ctx.Done():
-		return view{}, ctx.Err()
-	case x.mu <- struct{}{}:
+// advance indexes a segment's worth, so that others get in between, and reports
+// whether that was all.
+func (x *Index) advance(ctx context.Context) (done bool, err error) {
+	if err := x.lock(ctx); err != nil {
+		return false, err
 	}
-	defer func() { <-x.mu }()
-	if err := x.follow(ctx); err != nil {
+	defer x.unlock()
+	size, err := x.grown(ctx)
+	if err != nil {
+		return false, fmt.Errorf("indexing the log: %w", err)
+	}
+	if err := x.follow(ctx, size, min(size, x.indexed()+segmentSize)); err != nil {
+		return false, fmt.Errorf("indexing the log: %w", err)
+	}
+	return x.indexed() == size, nil
+}
+
+// upToDate returns the index with all that the log has now. Where it would have to
+// be made first it errs: that is for Follow.
+func (x *Index) upToDate(ctx context.Context) (view, error) {
+	if err := x.lock(ctx); err != nil {
+		return view{}, err
+	}
+	defer x.unlock()
+	size, err := x.grown(ctx)
+	if err != nil {
+		return view{}, fmt.Errorf("indexing the log: %w", err)
+	}
+	if behind := size - x.indexed(); behind > catchUp {
+		return view{}, unavailable(fmt.Errorf("the index is being made: it lacks %d entries", behind))
+	}
+	if err := x.follow(ctx, size, size); err != nil {
 		return view{}, fmt.Errorf("indexing the log: %w", err)
 	}
 	return x.view, nil
 }
 
-func (x *Index) follow(ctx context.Context) error {
-	size, err := x.size(ctx)
-	if err != nil {
-		return err
+func (x *Index) lock(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case x.mu <- struct{}{}:
+		return nil
+	}
+}
+
+func (x *Index) unlock() { <-x.mu }
+
+// grown returns how many entries the log has, and forgets what was deleted.
+func (x *Index) grown(ctx context.Context) (size uint64, err error) {
+	if size, err = x.size(ctx); err != nil {
+		return 0, err
 	}
 	if size < x.indexed() {
-		return fmt.Errorf("the log has %d entries and had %d", size, x.indexed())
+		return 0, fmt.Errorf("the log has %d entries and had %d", size, x.indexed())
 	}
 	x.forget()
+	return size, nil
+}
+
+// follow indexes a log of this size up to an entry, or a little more.
+func (x *Index) follow(ctx context.Context, size, to uint64) error {
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -160,7 +205,7 @@ func (x *Index) follow(ctx context.Context) error {
 				return err
 			}
 		}
-		if x.indexed() == size {
+		if x.indexed() >= to {
 			return nil
 		}
 		if err := x.bundle(ctx, size); err != nil {

@@ -239,6 +239,20 @@ func TestAnIndexThatCouldNotBeWrittenOrWasDeletedIsMadeLater(t *testing.T) {
 	}
 }
 
+// Making an index of many entries is not a question's work: it would keep all other
+// readers waiting.
+func TestAnIndexThatIsBeingMadeSaysSo(t *testing.T) {
+	b := bulk{1 << 40}
+	x := openIndex(t, t.TempDir(), bulk{})
+	if _, err := x.Find(t.Context(), audit.Query{TIN: "C0000000007"}); err != nil {
+		t.Errorf("an empty log: got %v", err)
+	}
+	x = openIndex(t, t.TempDir(), b)
+	if page, err := x.Find(t.Context(), audit.Query{TIN: "C0000000007"}); !isUnavailable(err) {
+		t.Errorf("got %+v and %v, want an index that is unavailable", page, err)
+	}
+}
+
 func TestAnIndexAheadOfItsLogErrs(t *testing.T) {
 	b, size := bulk{600}, uint64(600)
 	x, err := audit.OpenIndex(t.Context(), t.TempDir(), b, func(context.Context) (uint64, error) { return size, nil })
