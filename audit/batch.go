@@ -11,6 +11,7 @@ import (
 // pending is an append under way.
 type pending struct {
 	entry *tessera.Entry
+	due   time.Time     // when it is wanted on record; nobody minds it sooner
 	done  chan appended // has room for one
 	over  func()        // lets the next one in
 }
@@ -21,6 +22,22 @@ type appended struct {
 	err   error
 }
 
+// pace is what a batch takes, by experience: a moving average and its mean
+// deviation, as TCP's round-trip estimator has them (RFC 6298).
+type pace struct{ mean, deviation time.Duration }
+
+func (p *pace) learn(took time.Duration) {
+	if p.mean == 0 {
+		p.mean = took
+		return
+	}
+	p.deviation += ((took - p.mean).Abs() - p.deviation) / 4
+	p.mean += (took - p.mean) / 8
+}
+
+// most is what few batches exceed.
+func (p *pace) most() time.Duration { return p.mean + 2*p.deviation }
+
 // work hands entries to Tessera, batch by batch, until the log is closed: whatever
 // came while one batch was being written is the next. Tessera by itself cuts a
 // batch off at every batchAge, however many wait for the disk already, so that a
@@ -29,41 +46,55 @@ type appended struct {
 // It waits for Tessera, which obeys no context: when the disk hangs, so does it.
 func (s *store) work(ctx context.Context) {
 	batch := make([]*pending, 0, batchSize)
+	expected := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case first := <-s.queue:
-			batch = s.gather(append(batch[:0], first), len(batch))
+			batch = s.gather(append(batch[:0], first), expected)
 		}
 		s.write(ctx, batch)
+		expected = len(batch) + len(s.queue)
 	}
 }
 
-// gather adds what waits to a batch, and what is about to come: whoever the last
-// batch has answered asks again soon, and the first to do so would otherwise have
-// a batch alone, and all others the next one. An entry that comes alone, as the
-// last did, waits for nobody.
-func (s *store) gather(batch []*pending, last int) []*pending {
-	var late <-chan time.Time
+// gather adds to a batch what waits and what is about to come. It takes its time as
+// long as the batch will be done before anybody wants it, going by what the last
+// ones took: the fewer the batches, the less of the machine they cost. And those
+// whom the last batch has answered ask again soon, beside those whom it left
+// waiting: so many are expected. The first of them to come would otherwise have a
+// batch alone, and all others the next one, in turns for ever. An entry that is
+// wanted at once and comes alone, as the last did, waits for nobody.
+func (s *store) gather(batch []*pending, expected int) []*pending {
+	began, due := time.Now(), batch[0].due
+	add := func(p *pending) {
+		batch = append(batch, p)
+		if p.due.Before(due) {
+			due = p.due
+		}
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for len(batch) < batchSize {
-		if len(batch) >= last {
-			select {
-			case p := <-s.queue:
-				batch = append(batch, p)
-				continue
-			default:
-				return batch
-			}
-		}
-		if late == nil {
-			late = time.After(gatherAge)
-		}
 		select {
 		case p := <-s.queue:
-			batch = append(batch, p)
-		case <-late:
-			last = 0
+			add(p)
+			continue
+		default:
+		}
+		left := time.Until(due) - s.pace.most()
+		if len(batch) < expected {
+			left = max(left, min(max(gatherAge, s.pace.mean/4), maxGatherAge)-time.Since(began))
+		}
+		if left <= 0 {
+			return batch
+		}
+		timer.Reset(left)
+		select {
+		case p := <-s.queue:
+			add(p)
+		case <-timer.C:
 		}
 	}
 	return batch
@@ -71,10 +102,13 @@ func (s *store) gather(batch []*pending, last int) []*pending {
 
 // write has a batch written, and tells each append what became of it.
 func (s *store) write(ctx context.Context, batch []*pending) {
-	results := make([]appended, len(batch))
+	results, began := make([]appended, len(batch)), time.Now()
 	err := s.usable() // Tessera would panic over what this finds
 	if err == nil {
 		err = s.add(ctx, batch, results)
+	}
+	if err == nil {
+		s.pace.learn(time.Since(began))
 	}
 	for i, p := range batch {
 		if err != nil {

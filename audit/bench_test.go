@@ -46,7 +46,7 @@ func BenchmarkAppend(b *testing.B) {
 				callers.Go(func() {
 					for n, more := next(); more; n, more = next() {
 						start := time.Now()
-						if _, err := log.Append(b.Context(), entry(n)); err != nil {
+						if _, err := log.Append(b.Context(), entry(n), 0); err != nil {
 							b.Errorf("appending: %v", err)
 							return
 						}

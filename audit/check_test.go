@@ -84,7 +84,7 @@ func TestALogIsCheckedWhileItGrows(t *testing.T) {
 				return
 			default:
 			}
-			if _, err := log.Append(t.Context(), entry(n)); err != nil {
+			if _, err := log.Append(t.Context(), entry(n), 0); err != nil {
 				t.Errorf("appending: %v", err)
 				return
 			}

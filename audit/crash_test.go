@@ -60,7 +60,7 @@ func appendForEver(dir, key, first string) {
 	for caller := range callers {
 		go func() {
 			for n := from + caller; ; n += callers {
-				index, err := log.Append(context.Background(), entry(n))
+				index, err := log.Append(context.Background(), entry(n), 0)
 				if err != nil {
 					lines <- "error"
 					<-time.After(20 * time.Millisecond)

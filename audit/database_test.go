@@ -84,7 +84,7 @@ func TestADatabaseThatGoesAndComesBackLosesNothing(t *testing.T) {
 		for caller := range 8 {
 			callers.Go(func() {
 				for n := round*1_000_000 + caller; ctx.Err() == nil; n += 8 {
-					index, err := log.Append(t.Context(), entry(n))
+					index, err := log.Append(t.Context(), entry(n), 0)
 					if err != nil {
 						return // the server is away
 					}
@@ -240,7 +240,7 @@ func refused(t testing.TB, log *audit.Log) {
 	if err := log.Ready(); !isUnavailable(err) {
 		t.Errorf("got %v, want a log that is unavailable", err)
 	}
-	if index, err := log.Append(t.Context(), entry(0)); !isUnavailable(err) {
+	if index, err := log.Append(t.Context(), entry(0), 0); !isUnavailable(err) {
 		t.Errorf("appending: got index %d and %v, want a log that is unavailable", index, err)
 	}
 }

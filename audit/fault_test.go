@@ -56,7 +56,7 @@ func inject(t *testing.T, config audit.Config, prepare func(*testing.T, *audit.C
 	}
 	size := quiet(t, log).Size
 	fault.spoil(t)
-	index, err := log.Append(t.Context(), entry(20))
+	index, err := log.Append(t.Context(), entry(20), 0)
 	switch {
 	case fault.errs && !isUnavailable(err):
 		t.Errorf("got index %d and %v, want a log that is unavailable", index, err)

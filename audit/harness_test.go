@@ -99,7 +99,7 @@ func fill(t testing.TB, log *audit.Log, from, to int) map[int]uint64 {
 	results := make(chan result)
 	for n := from; n < to; n++ {
 		go func() {
-			index, err := log.Append(t.Context(), entry(n))
+			index, err := log.Append(t.Context(), entry(n), 0)
 			results <- result{n, index, err}
 		}()
 	}

@@ -164,7 +164,7 @@ func TestWhatWasAppendedJustNowIsFound(t *testing.T) {
 	x, err := audit.OpenIndex(t.Context(), t.TempDir(), log.Source(), log.Size)
 	check(t, err)
 	for n := range 20 {
-		index, err := log.Append(t.Context(), entry(n))
+		index, err := log.Append(t.Context(), entry(n), 0)
 		check(t, err)
 		e := entry(n)
 		page, err := x.Find(t.Context(), audit.Query{Document: e.Document})

@@ -18,10 +18,13 @@ import (
 
 // The log's pace. Tessera gathers for batchAge, which need be no longer than it
 // takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
-// entry costs. Where there are others it waits for them for gatherAge at most.
+// entry costs. Where others are expected it waits for them for a quarter of what a
+// batch takes, within bounds, and where nobody has a use for it yet up to maxSpare.
 const (
 	batchAge      = 250 * time.Microsecond
 	gatherAge     = time.Millisecond
+	maxGatherAge  = 5 * time.Millisecond
+	maxSpare      = 50 * time.Millisecond
 	batchSize     = 256
 	sweepInterval = 5 * time.Second // it sweeps 100 bundles' leftovers at a time
 	watchInterval = 500 * time.Millisecond
@@ -192,10 +195,12 @@ func unavailable(err error) error {
 // that holds it follows. When it returns with one the entry may have come on
 // record or not, and nothing that it speaks of may be released.
 //
-// It blocks for about three milliseconds on an idle disk, and obeys the context.
-// The nonce is drawn here. Errors are of kind LogUnavailable, of the context, or of
+// The caller has no use for that before spare is over: so long, but no longer than
+// 50 ms, the entry may wait for others to share its writes with. With 0 it blocks
+// for about three milliseconds on an idle disk. It obeys the context. The nonce is
+// drawn here. Errors are of kind LogUnavailable, of the context, or of
 // kind Internal for an entry that has no form.
-func (l *Log) Append(ctx context.Context, e Entry) (uint64, error) {
+func (l *Log) Append(ctx context.Context, e Entry, spare time.Duration) (uint64, error) {
 	_, _ = rand.Read(e.Nonce[:]) // never errs
 	line, err := e.Encode()
 	if err != nil {
@@ -206,7 +211,8 @@ func (l *Log) Append(ctx context.Context, e Entry) (uint64, error) {
 		return 0, err
 	}
 	before := l.size.Load()
-	p := &pending{tessera.NewEntry(line), make(chan appended, 1), func() { <-l.waiting }}
+	due := time.Now().Add(min(max(spare, 0), maxSpare))
+	p := &pending{tessera.NewEntry(line), due, make(chan appended, 1), func() { <-l.waiting }}
 	s.queue <- p // there is room, since it was admitted
 	select {
 	case <-ctx.Done():

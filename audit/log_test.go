@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/internal/fault"
@@ -38,11 +39,11 @@ func appendedIsInTheLog(t *testing.T, config audit.Config) {
 		t.Errorf("the log's size: got %d and %v, want 700", size, err)
 	}
 	shut(t, log)
-	if _, err := log.Append(t.Context(), entry(0)); fault.Of(err) != fault.LogUnavailable {
+	if _, err := log.Append(t.Context(), entry(0), 0); fault.Of(err) != fault.LogUnavailable {
 		t.Errorf("appending to a closed log: got %v, want kind %v", err, fault.LogUnavailable)
 	}
 	again := open(t, config)
-	if index, err := again.Append(t.Context(), entry(700)); err != nil || index != 700 {
+	if index, err := again.Append(t.Context(), entry(700), 0); err != nil || index != 700 {
 		t.Errorf("after opening again: got index %d and %v, want 700", index, err)
 	}
 }
@@ -88,7 +89,7 @@ func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) { everywhere(t, an
 func anEntryWithoutForm(t *testing.T, config audit.Config) {
 	check(t, audit.Create(t.Context(), config))
 	log := open(t, config)
-	if _, err := log.Append(t.Context(), audit.Entry{}); err == nil || fault.Of(err) != fault.Internal {
+	if _, err := log.Append(t.Context(), audit.Entry{}, 0); err == nil || fault.Of(err) != fault.Internal {
 		t.Errorf("got %v, want kind %v", err, fault.Internal)
 	}
 	if err := log.Ready(); err != nil {
@@ -103,10 +104,17 @@ func appendObeysItsContext(t *testing.T, config audit.Config) {
 	log := open(t, config)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := log.Append(ctx, entry(0)); !errors.Is(err, context.Canceled) && err != nil {
+	if _, err := log.Append(ctx, entry(0), 0); !errors.Is(err, context.Canceled) && err != nil {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	fill(t, log, 1, 2)
+}
+
+func TestAnEntryThatNobodyWantsSoonComesOnRecordAllTheSame(t *testing.T) {
+	log, _ := newLog(t)
+	if index, err := log.Append(t.Context(), entry(0), 24*time.Hour); err != nil || index != 0 {
+		t.Errorf("got index %d, %v, want 0", index, err)
+	}
 }
 
 func TestALogIsOpenOnce(t *testing.T) {
@@ -174,7 +182,7 @@ func TestALogThatMustNotBeContinuedIsNotOpened(t *testing.T) {
 			if err := again.Ready(); fault.Of(err) != fault.LogUnavailable || !errors.Is(err, audit.ErrNoLog) {
 				t.Errorf("got %v, want %v", err, audit.ErrNoLog)
 			}
-			if _, err := again.Append(t.Context(), entry(0)); fault.Of(err) != fault.LogUnavailable {
+			if _, err := again.Append(t.Context(), entry(0), 0); fault.Of(err) != fault.LogUnavailable {
 				t.Errorf("appending: got %v, want kind %v", err, fault.LogUnavailable)
 			}
 		})
@@ -218,7 +226,7 @@ func TestADirectoryThatComesBackIsAppendedToAgain(t *testing.T) {
 		size, err := log.Size(t.Context())
 		check(t, err)
 		check(t, row.spoil())
-		if index, err := log.Append(t.Context(), entry(1)); fault.Of(err) != fault.LogUnavailable {
+		if index, err := log.Append(t.Context(), entry(1), 0); fault.Of(err) != fault.LogUnavailable {
 			t.Errorf("%s: got index %d and %v, want kind %v", name, index, err, fault.LogUnavailable)
 		}
 		if err := log.Ready(); fault.Of(err) != fault.LogUnavailable {
@@ -226,7 +234,7 @@ func TestADirectoryThatComesBackIsAppendedToAgain(t *testing.T) {
 		}
 		check(t, row.mend())
 		until(t, name+": ready again", func() error { return log.Ready() })
-		if index, err := log.Append(t.Context(), entry(2)); err != nil || index != size {
+		if index, err := log.Append(t.Context(), entry(2), 0); err != nil || index != size {
 			t.Errorf("%s: got index %d and %v, want %d", name, index, err, size)
 		}
 	}

@@ -101,7 +101,7 @@ func aReceiptFollows(t *testing.T, config audit.Config) {
 	check(t, audit.Create(t.Context(), config))
 	log := open(t, config)
 	until(t, "a receipt", func() error {
-		index, err := log.Append(t.Context(), entry(1))
+		index, err := log.Append(t.Context(), entry(1), 0)
 		check(t, err)
 		_, err = log.Receipt(t.Context(), index)
 		if err == nil {

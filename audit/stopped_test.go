@@ -25,7 +25,7 @@ func TestAStoppedSignerHoldsUpTheOthersForSecondsOnly(t *testing.T) {
 	var size int
 	check(t, within.QueryRowContext(t.Context(), "SELECT `size` FROM `TreeState` WHERE `id` = 0 FOR UPDATE").Scan(&size))
 	began := time.Now()
-	_, err = log.Append(t.Context(), entry(0))
+	_, err = log.Append(t.Context(), entry(0), 0)
 	check(t, err)
 	t.Logf("held up for %v", time.Since(began))
 }

@@ -63,6 +63,7 @@ type store struct {
 	cancel   context.CancelFunc
 	opened   uint64 // how many entries it had when it was opened
 	queue    chan *pending
+	pace     pace // of the batches; the worker's
 	ended    <-chan struct{}
 }
 

@@ -191,7 +191,7 @@ func TestAWitnessStandsBehindEveryReceipt(t *testing.T) {
 		}
 	}
 	for n := range 3 {
-		index, err := log.Append(t.Context(), entry(n))
+		index, err := log.Append(t.Context(), entry(n), 0)
 		check(t, err)
 		witnessed(n, index)
 	}
@@ -207,7 +207,7 @@ func TestAWitnessStandsBehindEveryReceipt(t *testing.T) {
 	check(t, log.Ready())
 	witnessed(0, 0) // as before
 	back()
-	index, err := log.Append(t.Context(), entry(300))
+	index, err := log.Append(t.Context(), entry(300), 0)
 	check(t, err)
 	witnessed(300, index)
 	examine(t, log, config, nil)

@@ -26,13 +26,15 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 	rules := s.policy.Load()
 	call.certificate = s.inForce()
 	all := make([]item, len(items))
-	signing := make(lane, s.sessions+1) // keeps every session busy: one is verifying while the others sign
-	abreast := cap(signing) + maxRecording
+	lane := make(chan struct{}, s.sessions+1) // keeps every session busy: one is verifying while the others sign
+	abreast := cap(lane) + maxRecording
 	for i, in := range items {
 		all[i] = s.decideItem(rules, call.caller, in)
 		abreast = min(abreast, atOnce(all[i].grant))
 	}
-	fan(len(items), abreast, func(i int) { s.signItem(ctx, call.certificate, &all[i], signing) })
+	fan(len(items), abreast, func(i int) {
+		s.signItem(ctx, call.certificate, &all[i], company{lane, len(all) - 1 - i})
+	})
 	s.withhold(call.certificate, all)
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
 	for i := range all {
@@ -46,17 +48,19 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 // record while others are made.
 const maxRecording = 256
 
-// lane bounds how many of a batch's items are being signed at a time. A nil lane
-// bounds nothing.
-type lane chan struct{}
+// company are the other items of an item's batch. The zero company is none.
+type company struct {
+	lane   chan struct{} // bounds how many of them are being signed at a time
+	behind int           // how many come after it
+}
 
-// signIn signs within a lane. What waits for the record has left it.
-func (s *Server) signIn(ctx context.Context, work admitted, of subject, own lane) (pending, error) {
-	if own != nil {
-		own <- struct{}{} // whoever is in it obeys the same context
-		defer func() { <-own }()
+// signIn signs in company. What waits for the record has left the lane.
+func (s *Server) signIn(ctx context.Context, work admitted, of subject, others company) (pending, error) {
+	if others.lane != nil {
+		others.lane <- struct{}{} // whoever is in it obeys the same context
+		defer func() { <-others.lane }()
 	}
-	return s.sign(ctx, work, of)
+	return s.sign(ctx, work, of, others.behind)
 }
 
 // item is one item of a batch on its way. Its error stays its own, as do its
@@ -78,10 +82,10 @@ func (s *Server) decideItem(rules *policy.Policy, caller policy.Caller, in *roam
 }
 
 // signItem has an item signed if it may be. It takes its turn like a single one.
-func (s *Server) signItem(ctx context.Context, under *certificate, i *item, own lane) {
+func (s *Server) signItem(ctx context.Context, under *certificate, i *item, others company) {
 	defer recovered(&i.err)
 	if i.err == nil {
-		i.released, i.err = s.signDigest(ctx, under, i.grant, i.order, own)
+		i.released, i.err = s.signDigest(ctx, under, i.grant, i.order, others)
 	}
 }
 

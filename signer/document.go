@@ -89,7 +89,7 @@ func (s *service) SignDocument(ctx context.Context, in *roamsignv1.SignDocumentR
 		return nil, err
 	}
 	of := subjectOf(draft)
-	made, err := s.sign(ctx, work, of)
+	made, err := s.sign(ctx, work, of, 0)
 	if err != nil {
 		return nil, err
 	}

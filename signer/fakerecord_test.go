@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/internal/fault"
@@ -92,7 +93,7 @@ func newFakeRecord(t testing.TB) *fakeRecord {
 	return &fakeRecord{t: t, entered: make(chan struct{}, 10_000), manner: keeps}
 }
 
-func (r *fakeRecord) Append(ctx context.Context, entry audit.Entry) (uint64, error) {
+func (r *fakeRecord) Append(ctx context.Context, entry audit.Entry, _ time.Duration) (uint64, error) {
 	do := r.begin(ctx, entry)
 	defer r.end()
 	return do(ctx, r, entry)

@@ -44,65 +44,92 @@ type turn struct {
 // gets a turn ends it once. The error is of kind Overloaded where waiting is
 // pointless, else the context's.
 func (q *queue) enter(ctx context.Context, caller policy.Caller, weight int) (turn, error) {
-	if err := ctx.Err(); err != nil {
+	p, err := q.join(ctx, caller, weight)
+	if err != nil {
 		return turn{}, err
 	}
-	if err := q.wait(ctx, caller, weight); err != nil {
-		return turn{}, err
-	}
-	return turn{queue: q, since: time.Now()}, nil
+	return p.turn(ctx)
 }
 
-// wait returns nil once a session is the caller's.
-func (q *queue) wait(ctx context.Context, caller policy.Caller, weight int) error {
-	w, err := q.join(ctx, caller, weight)
+// place is a session, or a place in the line for one. Who has it calls turn, once.
+type place struct {
+	queue  *queue
+	caller policy.Caller
+	waiter *waiter // nil: the session is there
+	since  time.Time
+	ready  time.Duration // until the signature can be expected, by the queue's own experience
+}
+
+// join takes a place in the caller's turn. The error is of kind Overloaded where
+// waiting is pointless, else the context's.
+func (q *queue) join(ctx context.Context, caller policy.Caller, weight int) (place, error) {
+	if err := ctx.Err(); err != nil {
+		return place{}, err
+	}
+	w, ready, err := q.take(ctx, caller, weight)
 	if err != nil {
-		return err
+		return place{}, err
 	}
-	if w == nil {
-		q.observer.Waited(string(caller), 0)
-		return nil
+	return place{queue: q, caller: caller, waiter: w, since: time.Now(), ready: ready}, nil
+}
+
+// turn waits until the session is there, no longer than ctx allows. Who gets a turn
+// ends it once. The error is of kind Overloaded where another had to find room, else
+// the context's.
+func (p place) turn(ctx context.Context) (turn, error) {
+	if p.waiter == nil {
+		p.queue.observer.Waited(string(p.caller), 0)
+		return turn{queue: p.queue, since: time.Now()}, nil
 	}
-	began := time.Now()
 	defer func() {
-		q.spare.Put(w) // nobody else knows it by then, and nothing is in called
-		q.observer.Waited(string(caller), time.Since(began))
+		p.queue.spare.Put(p.waiter) // nobody else knows it by then, and nothing is in called
+		p.queue.observer.Waited(string(p.caller), time.Since(p.since))
 	}()
 	select {
-	case err := <-w.called:
-		return err
+	case err := <-p.waiter.called:
+		if err != nil {
+			return turn{}, err
+		}
+		return turn{queue: p.queue, since: time.Now()}, nil
 	case <-ctx.Done():
-		q.abandon(w)
-		return fmt.Errorf("waiting for a session: %w", ctx.Err())
+		p.queue.abandon(p.waiter)
+		return turn{}, fmt.Errorf("waiting for a session: %w", ctx.Err())
 	}
 }
 
-// join takes a free session, or else a place in the line. With neither a waiter
-// nor an error the session is taken.
-func (q *queue) join(ctx context.Context, caller policy.Caller, weight int) (*waiter, error) {
+// take takes a free session, or else a place in the line: with neither a waiter nor
+// an error the session is taken. It tells when the signature can be expected.
+func (q *queue) take(ctx context.Context, caller policy.Caller, weight int) (*waiter, time.Duration, error) {
 	deadline, bounded := ctx.Deadline()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.busy < q.sessions {
 		q.busy++
-		return nil, nil //nolint:nilnil // neither is the answer: a session was free
+		return nil, q.cost, nil
 	}
 	f := q.line.flowOf(caller, weight)
 	wait := time.Duration(float64(q.cost) * (q.line.turnsBefore(f) + 1) / float64(q.sessions))
 	if f.length >= q.each {
-		return nil, overloaded(wait, "%d signatures of this caller are waiting already", f.length)
+		return nil, 0, overloaded(wait, "%d signatures of this caller are waiting already", f.length)
 	}
 	if bounded {
 		if left := time.Until(deadline); left < wait+q.cost {
-			return nil, overloaded(wait, "the deadline is in %v, but of %d who wait some are before it, and a signature takes %v", left, q.line.length, q.cost)
+			return nil, 0, overloaded(wait, "the deadline is in %v, but of %d who wait some are before it, and a signature takes %v", left, q.line.length, q.cost)
 		}
 	}
 	if err := q.makeRoom(f, wait); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	w := q.spare.Get().(*waiter)
 	q.line.push(q.line.flowOf(caller, weight), w) // once more: the room may have emptied the line
-	return w, nil
+	return w, wait + q.cost, nil
+}
+
+// estimate is how long so many signatures take, by experience.
+func (q *queue) estimate(signatures int) time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.cost * time.Duration(signatures) / time.Duration(q.sessions)
 }
 
 // makeRoom sends the last one of the longest part away from a full line, for

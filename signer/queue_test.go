@@ -286,7 +286,7 @@ func TestAHandedOverSessionIsNotLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1, 10, 10)
 		held := hold(t, q)
-		gone, err := q.join(t.Context(), erp, 1)
+		gone, _, err := q.take(t.Context(), erp, 1)
 		if gone == nil || err != nil {
 			t.Fatalf("join: got %v, %v, want a place in the line", gone, err)
 		}
@@ -299,7 +299,7 @@ func TestAHandedOverSessionIsNotLost(t *testing.T) {
 		}
 		// With nobody else it is set free.
 		held = hold(t, q)
-		gone, err = q.join(t.Context(), erp, 1)
+		gone, _, err = q.take(t.Context(), erp, 1)
 		if gone == nil || err != nil {
 			t.Fatalf("join: got %v, %v, want a place in the line", gone, err)
 		}
@@ -313,11 +313,11 @@ func TestWhoIsSentAwayAndGivesUpAtOnceTakesNoSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(1, 1, 1)
 		held := hold(t, q)
-		gone, err := q.join(t.Context(), erp, 1)
+		gone, _, err := q.take(t.Context(), erp, 1)
 		if gone == nil || err != nil {
 			t.Fatalf("join: got %v, %v, want a place in the line", gone, err)
 		}
-		heavier, err := q.join(t.Context(), portal, 2)
+		heavier, _, err := q.take(t.Context(), portal, 2)
 		if heavier == nil || err != nil {
 			t.Fatalf("join: got %v, %v, want a place in the line", heavier, err)
 		}

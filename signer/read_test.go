@@ -74,7 +74,7 @@ func (a *archive) put(caller, tin, document string) uint64 {
 	a.t.Helper()
 	size, err := a.log.Size(a.t.Context())
 	must(a.t, err)
-	index, err := a.log.Append(a.t.Context(), a.entry(int(size), caller, tin, document))
+	index, err := a.log.Append(a.t.Context(), a.entry(int(size), caller, tin, document), 0)
 	must(a.t, err)
 	return index
 }
@@ -215,7 +215,7 @@ func TestLongListsComeInPages(t *testing.T) {
 	const entries, tin = 10_000, "C20880050010"
 	a := startArchive(t)
 	fan(entries, 512, func(i int) {
-		if _, err := a.log.Append(t.Context(), a.entry(i, "writer.test", tin, fmt.Sprint(i))); err != nil {
+		if _, err := a.log.Append(t.Context(), a.entry(i, "writer.test", tin, fmt.Sprint(i)), 0); err != nil {
 			t.Errorf("appending: %v", err)
 		}
 	})

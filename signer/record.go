@@ -19,7 +19,10 @@ type Record interface {
 	// no longer than ctx allows. Errors carry a kind of package fault:
 	// LogUnavailable (with RetryAfter), Internal, or a context's; one without a
 	// kind counts as LogUnavailable.
-	Append(ctx context.Context, entry audit.Entry) (index uint64, err error)
+	//
+	// Nobody needs that before spare is over: the record may use it to share the
+	// work among more entries.
+	Append(ctx context.Context, entry audit.Entry, spare time.Duration) (index uint64, err error)
 
 	// Ready returns nil when Append can be expected to work, else why not. It does
 	// not block: it is asked several times a second.
@@ -80,8 +83,13 @@ type appended struct {
 	err   error
 }
 
-// begin starts to put an entry on record. That ends with ctx, if not sooner.
-func (r *recorder) begin(ctx context.Context, entry audit.Entry) appending {
+// calm reports whether there is room for entries whose signatures are not even being
+// made. Those that are come first.
+func (r *recorder) calm() bool { return len(r.under) < cap(r.under)/2 }
+
+// begin starts to put an entry on record, which nobody needs before spare is over.
+// That ends with ctx, if not sooner.
+func (r *recorder) begin(ctx context.Context, entry audit.Entry, spare time.Duration) appending {
 	a := make(appending, 1)
 	select {
 	case r.under <- struct{}{}:
@@ -92,16 +100,16 @@ func (r *recorder) begin(ctx context.Context, entry audit.Entry) appending {
 	ctx, traced := r.tracer.begin(ctx, "record")
 	go func() {
 		defer func() { <-r.under }()
-		index, err := r.append(ctx, entry)
+		index, err := r.append(ctx, entry, spare)
 		traced.end(err)
 		a <- appended{index, err}
 	}()
 	return a
 }
 
-func (r *recorder) append(ctx context.Context, entry audit.Entry) (index uint64, err error) {
+func (r *recorder) append(ctx context.Context, entry audit.Entry, spare time.Duration) (index uint64, err error) {
 	defer recovered(&err)
-	if index, err = r.record.Append(ctx, entry); err != nil {
+	if index, err = r.record.Append(ctx, entry, spare); err != nil {
 		return 0, recordFault(err)
 	}
 	return index, nil

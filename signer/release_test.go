@@ -149,7 +149,7 @@ func TestAPanicOfTheKeyIsAFailedSignature(t *testing.T) {
 
 func TestNothingIsSignedWithoutAGrant(t *testing.T) {
 	r := start(t, setting{})
-	if made, err := r.server.sign(t.Context(), admitted{}, subject{}); kindOf(err) != fault.NotAllowed || made.signature != nil {
+	if made, err := r.server.sign(t.Context(), admitted{}, subject{}, 0); kindOf(err) != fault.NotAllowed || made.signature != nil {
 		t.Errorf("got %x, %v, want NOT_ALLOWED", made.signature, err)
 	}
 	if _, err := r.server.admit(t.Context(), nil, policy.Grant{}, "id", [32]byte{}); kindOf(err) != fault.NotAllowed {

@@ -29,21 +29,21 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.signDigest(ctx, call.certificate, grant, order, nil)
+	done, err := s.signDigest(ctx, call.certificate, grant, order, company{})
 	if err != nil {
 		return nil, err
 	}
 	return &roamsignv1.SignDigestResponse{Signature: done.signature, LogIndex: done.index}, nil
 }
 
-// signDigest has a granted order signed, in its lane.
-func (s *Server) signDigest(ctx context.Context, under *certificate, grant policy.Grant, order digestOrder, own lane) (done released, err error) {
+// signDigest has a granted order signed, in its company.
+func (s *Server) signDigest(ctx context.Context, under *certificate, grant policy.Grant, order digestOrder, others company) (done released, err error) {
 	work, err := s.admit(ctx, under, grant, order.id, order.subject.digest)
 	if err != nil {
 		return released{}, err
 	}
 	defer func() { s.settle(work, done.signature != nil, err) }()
-	made, err := s.signIn(ctx, work, order.subject, own)
+	made, err := s.signIn(ctx, work, order.subject, others)
 	if err != nil {
 		return released{}, err
 	}
@@ -84,16 +84,26 @@ func (s *Server) settle(work admitted, released bool, err error) {
 }
 
 // sign is the only way to a signature: granted and admitted, signed in its turn
-// while it is put on record, verified. [Server.release] ends it.
+// while it is put on record, verified. [Server.release] ends it. The record may take
+// until the signature is expected, and those that are made behind it for the same
+// request: nobody has a use for it sooner.
 //
-// Where the key fails, nobody waits for the record: the entry stands there for a
-// signature that was never released, if it came so far.
-func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, error) {
+// Where the key fails, or the turn does not come, nobody waits for the record: the
+// entry stands there for a signature that was never released, if it came so far.
+func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int) (pending, error) {
 	if !work.grant.Valid() {
 		return pending{}, fault.New(fault.NotAllowed, "signing what was not admitted")
 	}
 	ctx = s.tracer.of(ctx, work.id)
-	turn, err := s.turn(ctx, work.grant)
+	var entry appending
+	begin := func(spare time.Duration) {
+		entry = s.recorder.begin(ctx, s.recorder.entry(work, of), spare)
+	}
+	turn, err := s.turn(ctx, work.grant, func(ready time.Duration) {
+		if s.recorder.calm() {
+			begin(ready + s.queue.estimate(behind))
+		}
+	})
 	if err != nil {
 		return pending{}, err
 	}
@@ -101,7 +111,9 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, 
 		turn.end(err)
 		return pending{}, err
 	}
-	entry := s.recorder.begin(ctx, s.recorder.entry(work, of))
+	if entry == nil {
+		begin(s.queue.estimate(behind + 1))
+	}
 	verified, err := s.obtain(ctx, work.under, of.digest, turn)
 	if fault.Of(err) == fault.SignatureWrong {
 		verified, err = s.again(ctx, work, of.digest, err)
@@ -115,7 +127,7 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject) (pending, 
 // again tries once more after a wrong signature: another part of the key may do
 // better. If not, the first error is the truer one.
 func (s *Server) again(ctx context.Context, work admitted, digest [32]byte, wrong error) (signature, error) {
-	turn, err := s.turn(ctx, work.grant)
+	turn, err := s.turn(ctx, work.grant, func(time.Duration) {})
 	if err != nil {
 		return nil, wrong
 	}
@@ -126,12 +138,17 @@ func (s *Server) again(ctx context.Context, work admitted, digest [32]byte, wron
 	return verified, nil
 }
 
-// turn waits for the caller's turn.
-func (s *Server) turn(ctx context.Context, grant policy.Grant) (turn, error) {
+// turn waits for the caller's turn. Once it is worth waiting, meanwhile is called with
+// the time until the signature can be expected.
+func (s *Server) turn(ctx context.Context, grant policy.Grant, meanwhile func(ready time.Duration)) (got turn, err error) {
 	ctx, traced := s.tracer.begin(ctx, "queue")
-	got, err := s.queue.enter(ctx, grant.Caller(), grant.Limits().Weight)
-	traced.end(err)
-	return got, err
+	defer func() { traced.end(err) }()
+	place, err := s.queue.join(ctx, grant.Caller(), grant.Limits().Weight)
+	if err != nil {
+		return turn{}, err
+	}
+	meanwhile(place.ready)
+	return place.turn(ctx)
 }
 
 // obtain has a digest signed in the caller's turn, and verifies what the key

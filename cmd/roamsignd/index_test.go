@@ -37,7 +37,7 @@ func TestTheIndexIsMadeWhileItServes(t *testing.T) {
 		index, err := log.Append(t.Context(), audit.Entry{
 			Time: time.Now(), Signer: "s", Caller: "c.test", TIN: "C20880050010", Method: "SignDigest",
 			Certificate: audit.Digest{1}, Document: audit.Digest{2},
-		})
+		}, 0)
 		if err != nil {
 			t.Fatalf("appending: %v", err)
 		}

@@ -193,9 +193,9 @@ func (m *metrics) timedRecord(record signer.Record) timedRecord {
 }
 
 // Append is that of the record.
-func (r timedRecord) Append(ctx context.Context, entry audit.Entry) (uint64, error) {
+func (r timedRecord) Append(ctx context.Context, entry audit.Entry, spare time.Duration) (uint64, error) {
 	began := time.Now()
-	index, err := r.Record.Append(ctx, entry)
+	index, err := r.Record.Append(ctx, entry, spare)
 	to := r.written
 	if err != nil {
 		to = r.failed

@@ -371,7 +371,7 @@ func tokenOf(dir string) (hsm.Config, error) {
 type unrecorded struct{ entries atomic.Uint64 }
 
 // Append counts.
-func (u *unrecorded) Append(context.Context, audit.Entry) (uint64, error) {
+func (u *unrecorded) Append(context.Context, audit.Entry, time.Duration) (uint64, error) {
 	return u.entries.Add(1) - 1, nil
 }
 
