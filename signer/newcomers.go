@@ -28,10 +28,13 @@ type newcomers struct {
 	mu   sync.Mutex
 	line []*newcomer // in the order of their coming
 	by   map[netip.Prefix]int
+	none *sync.Cond // there are none any more
 }
 
 func newNewcomers(all, each int) *newcomers {
-	return &newcomers{all: all, each: each, by: map[netip.Prefix]int{}}
+	n := &newcomers{all: all, each: each, by: map[netip.Prefix]int{}}
+	n.none = sync.NewCond(&n.mu)
+	return n
 }
 
 // newcomer is a connection that is accepted. It is one of them until it is proven,
@@ -116,9 +119,21 @@ func (n *newcomers) remove(gone *newcomer) {
 	if at < 0 {
 		return
 	}
-	n.line = slices.Delete(n.line, at, at+1)
+	if n.line = slices.Delete(n.line, at, at+1); len(n.line) == 0 {
+		n.none.Broadcast()
+	}
 	if n.by[gone.from]--; n.by[gone.from] == 0 {
 		delete(n.by, gone.from)
+	}
+}
+
+// wait returns once there are none. It takes no longer than handshake, when nobody
+// comes any more.
+func (n *newcomers) wait() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for len(n.line) > 0 {
+		n.none.Wait()
 	}
 }
 

@@ -70,6 +70,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	case err := <-accepting:
 		failed = fmt.Errorf("accepting connections: %w", err)
 	case <-ctx.Done():
+		_ = listener.Close()
+		<-accepting
 	}
 	cancel()
 	state.Shutdown()
@@ -108,10 +110,15 @@ func (s *Server) options(stopping context.Context) []grpc.ServerOption {
 }
 
 // drain lets requests in flight finish, and cuts off those that take too long:
-// that ends their contexts.
+// that ends their contexts. Nobody comes any more; who came just now is let in first,
+// since gRPC, once it is told to stop, hangs up on them.
 func (s *Server) drain(server *grpc.Server) error {
 	stopped := make(chan struct{}, 2)
-	go func() { server.GracefulStop(); stopped <- struct{}{} }()
+	go func() {
+		s.newcomers.wait()
+		server.GracefulStop()
+		stopped <- struct{}{}
+	}()
 	select {
 	case <-stopped:
 		return nil

@@ -2,10 +2,12 @@ package signer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -141,6 +143,50 @@ func TestStoppingLetsRequestsFinish(t *testing.T) {
 	}
 	if _, err := client.SignDigest(t.Context(), r.request()); status.Code(err) != codes.Unavailable {
 		t.Errorf("afterwards: got %v, want UNAVAILABLE", err)
+	}
+}
+
+// lateListener accepts a connection when it is being closed.
+type lateListener struct {
+	net.Listener
+	accepted func()
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (l *lateListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted()
+		<-l.closed
+	}
+	return conn, err
+}
+
+func (l *lateListener) Close() error {
+	defer l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+func TestStoppingHangsUpOnNobody(t *testing.T) {
+	r := start(t, setting{})
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	must(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- r.server.Serve(ctx, &lateListener{Listener: listener, accepted: stop, closed: make(chan struct{})})
+	}()
+	config := r.clientTLS(r.client(erp))
+	config.NextProtos = []string{"h2"}
+	conn, err := (&tls.Dialer{Config: config}).DialContext(t.Context(), "tcp", listener.Addr().String())
+	must(t, err)
+	if _, err := conn.Read(make([]byte, 1)); err != nil { // the server's settings
+		t.Errorf("on a connection that was accepted when the server was told to stop: got %v, want an answer", err)
+	}
+	must(t, conn.Close())
+	if err := <-ended; err != nil {
+		t.Errorf("Serve: got %v, want none", err)
 	}
 }
 
