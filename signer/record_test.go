@@ -259,7 +259,7 @@ func TestHealthFollowsTheRecord(t *testing.T) {
 
 // TestWhatCouldNotBeRecordedIsGivenBack: a quota is not used up by it.
 func TestWhatCouldNotBeRecordedIsGivenBack(t *testing.T) {
-	r := start(t, setting{policy: strings.Replace(rules, "ListTaxpayers]", "ListTaxpayers]\n    limits: {daily: 1}", 1)})
+	r := atNoon(t, setting{policy: strings.Replace(rules, "ListTaxpayers]", "ListTaxpayers]\n    limits: {daily: 1}", 1)})
 	client := r.as(erp)
 	r.record.behave(losesIt)
 	for range 3 {

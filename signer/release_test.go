@@ -39,9 +39,15 @@ var faults = []struct {
 }
 
 func TestNothingWrongIsEverReleased(t *testing.T) {
-	r := start(t, setting{sessions: 1, limits: Limits{Request: time.Second}}) // a session lost would be the last
-	client := r.as(erp)
+	patient := start(t, setting{sessions: 1}) // a session lost would be the last
+	hasty := start(t, setting{sessions: 1, limits: Limits{Request: time.Second}})
+	clients := map[*rig]roamsignv1.SignerServiceClient{patient: patient.as(erp), hasty: hasty.as(erp)}
 	for _, row := range faults {
+		r := patient
+		if row.code == codes.DeadlineExceeded {
+			r = hasty
+		}
+		client := clients[r]
 		r.key.behave(row.way)
 		for _, method := range []string{"SignDigest", "SignDigests", "SignDocument"} {
 			id := row.name + ", " + method
@@ -75,9 +81,15 @@ func TestNothingWrongIsEverReleased(t *testing.T) {
 		}
 	}
 	// The service is as good as before.
-	r.key.behave(honest)
-	if _, err := client.SignDigest(t.Context(), r.request()); err != nil {
-		t.Errorf("after all faults: %v", err)
+	for r, client := range clients {
+		r.key.behave(honest)
+		_, err := client.SignDigest(t.Context(), r.request())
+		for late := time.Now().Add(20 * time.Second); r == hasty && status.Code(err) == codes.DeadlineExceeded && time.Now().Before(late); {
+			_, err = client.SignDigest(t.Context(), r.request()) // a second is not long on a busy machine
+		}
+		if err != nil {
+			t.Errorf("after all faults: %v", err)
+		}
 	}
 }
 
