@@ -106,11 +106,11 @@ func TestDrillOneHungCallHarmsNobodyElse(t *testing.T) {
 	token := softhsmtest.New(t)
 	for _, function := range []string{"C_SignInit", "C_Sign"} {
 		t.Run(function, func(t *testing.T) {
-			d := drill(t, token, time.Second)
+			d := drill(t, token, 3*time.Second)
 			hung, release := d.shim.Hang(function)
 			<-hung
 			since := time.Now()
-			until(t, "the call is counted", 10*time.Second, func() bool { return d.open.Abandoned() == 1 })
+			until(t, "the call is counted", 30*time.Second, func() bool { return d.open.Abandoned() == 1 })
 			<-time.After(atFull(2*time.Second, 6*time.Second) - time.Since(since)) // how long it hangs is what is tested
 			d.goesOn(5)
 			if got := d.open.Abandoned(); got != 1 {

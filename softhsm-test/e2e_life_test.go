@@ -19,7 +19,10 @@ import (
 func TestWhatIsInFlightIsFinishedWhenItIsToldToStop(t *testing.T) {
 	t.Parallel()
 	const many = 1000
-	d := fresh(t)
+	dir := copied(t)
+	config := filepath.Join(dir, "roamsignd.yaml")
+	write(t, config, append(read(t, config), "limits: {drain: 1m}\n"...))
+	d := serve(t, dir, "--listen", "127.0.0.1:0")
 	conn := dial(t, d, d.tls(t))
 	api := roamsignv1.NewSignerServiceClient(conn)
 	current, err := api.GetCertificate(t.Context(), &roamsignv1.GetCertificateRequest{})
@@ -77,7 +80,7 @@ func TestWhatIsInFlightIsFinishedWhenItIsToldToStop(t *testing.T) {
 
 func TestASignerThatIsGoneIsToldAndOneThatIsBackIsTheSame(t *testing.T) {
 	t.Parallel()
-	d := fresh(t)
+	d := fresh(t, "--listen", freeAddress(t))
 	input := write(t, filepath.Join(t.TempDir(), "invoice.xml"), invoice(t, "xml", "E2E-8"))
 	before, err := ca.LoadCertificates(d.file("signing.pem"))
 	check(t, err)
@@ -116,7 +119,7 @@ func signatureOf(t *testing.T, document string) string {
 func TestAKilledSignerLeavesEachDocumentWholeOrAbsent(t *testing.T) {
 	t.Parallel()
 	const many = 600
-	d := fresh(t)
+	d := fresh(t, "--listen", freeAddress(t))
 	out := filepath.Join(t.TempDir(), "out")
 	command := exec.CommandContext(t.Context(), filepath.Join(scratch, "roamsign"),
 		append([]string{"--config", d.file("client.yaml"), "sign", "--out", out}, invoices(t, many)...)...)

@@ -186,7 +186,7 @@ func TestDrillEachOf250DocumentsIsAcceptedOnceThroughFaultsAndKills(t *testing.T
 		submits(t, d, config, []string{"--resume"}, -1) // what is written down already; troubles may leave some
 		last := result{code: -1}
 		for n := 1; last.code != 0; n++ {
-			if last = submits(t, d, config, names, -1); n == 5 && last.code != 0 {
+			if last = submits(t, d, config, names, -1); n == 20 && last.code != 0 {
 				t.Fatalf("run again for the %dth time: got exit code %d, want 0:\n%s", n, last.code, last.errs)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/roamsign/roamsign/client"
 )
@@ -42,6 +43,7 @@ func TestANewProcessTakesOverWithoutARefusedConnection(t *testing.T) {
 	config := client.Config{
 		Servers: []string{own.Addr().String()}, CA: filepath.Join(dir, "tls-ca.pem"),
 		Certificate: filepath.Join(dir, "client.pem"), Key: filepath.Join(dir, "client.key"),
+		AttemptTimeout: time.Minute, // a process may take long to start
 	}
 
 	document := invoice(t, "xml", "TAKEOVER")

@@ -171,7 +171,7 @@ func TestDrillOutageOfBoth(t *testing.T) {
 
 // TestDrillOneOfTwoHangs: its callers go on to the other, all of them.
 func TestDrillOneOfTwoHangs(t *testing.T) {
-	p := drillPair(t, 2*time.Second)
+	p := drillPair(t, 4*time.Second)
 	var releases []func()
 	for range p.open.Health()[0].Sessions {
 		hung, release := p.shims[0].Hang("C_Sign")
@@ -187,7 +187,7 @@ func TestDrillOneOfTwoHangs(t *testing.T) {
 		release()
 	}
 	p.wantWhole()
-	p.unharmed(time.Time{}, 1500*time.Millisecond)
+	p.unharmed(time.Time{}, 2500*time.Millisecond) // half of the deadline for the first, and the other's turn
 }
 
 // TestDrillNoWrongSignatureLeaves: the token that gave it is out of service until
