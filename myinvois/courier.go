@@ -45,6 +45,9 @@ type Courier struct {
 	// Note is told, in a sentence, why something takes long; never while Seen
 	// is. It may be nil.
 	Note func(string)
+	// Same tells whether a document that the platform shows is one that was sent,
+	// although their bytes differ: it may have written it anew. Nil: it is not.
+	Same func(sent, shown []byte) bool
 
 	mu sync.Mutex // held while Seen or Note is called
 }

@@ -42,6 +42,8 @@ type Entry struct {
 	Number   string `json:"number"`
 	Type     string `json:"type"` // "01"
 	Format   Format `json:"format"`
+	// Issued is when the document says that it was issued, zero if that is not known.
+	Issued time.Time `json:"issued,omitzero"`
 	// Input is the SHA-256 of the document as it was given, Hash that of the bytes
 	// that are sent: the same unless it was signed on the way.
 	Input Digest `json:"input"`
@@ -114,6 +116,7 @@ type Unsent struct {
 	// Business is the issuer's registration number, as the document states it.
 	Business string
 	Format   Format
+	Issued   time.Time         // as the document states it; zero if it does not
 	Input    [sha256.Size]byte // of the document as it was given
 	Content  []byte            // the bytes to send
 }
@@ -131,7 +134,7 @@ func (j *Journal) Add(documents []Unsent) ([]Entry, error) {
 				return err
 			}
 			e := Entry{
-				ID: id, Name: d.Name, Taxpayer: d.Taxpayer, Number: d.Number, Type: d.Type, Format: d.Format,
+				ID: id, Name: d.Name, Taxpayer: d.Taxpayer, Number: d.Number, Type: d.Type, Format: d.Format, Issued: d.Issued,
 				Input: d.Input, Hash: sha256.Sum256(d.Content), State: Signed, Added: now, Changed: now,
 			}
 			key := numberKey(e.Taxpayer, d.Business, e.Type, e.Number)

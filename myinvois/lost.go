@@ -3,12 +3,9 @@ package myinvois
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -90,9 +87,8 @@ type sought struct {
 }
 
 // look looks once, among the documents submitted since a time, for the submission
-// that holds the batch's: all of its documents are ours by number and issuer, the
-// journal knows it of no other batch, and the platform tells of it as it does to
-// its submitter only. Of several the one with the most, of these the first, is it.
+// that holds the batch's ([run.ours]) and that the journal knows of no other batch. Of
+// several the one with the most documents, of these the first, is it.
 func (r *run) look(ctx context.Context, since time.Time) (uid string, err error) {
 	_, entries, err := r.Journal.payload(r.batch)
 	if err != nil {
@@ -122,13 +118,12 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 		if known {
 			continue
 		}
-		_, err = r.Client.Submission(ctx, r.batch.Taxpayer, s.uid)
-		failed, told := errors.AsType[*Error](err)
-		switch {
-		case err == nil:
-			return s.uid, nil
-		case !told || failed.Status != http.StatusForbidden && failed.Status != http.StatusNotFound:
+		ours, err := r.ours(ctx, s.uid, entries)
+		if err != nil {
 			return "", err
+		}
+		if ours {
+			return s.uid, nil
 		}
 	}
 	return "", nil
@@ -138,10 +133,7 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 // documents of entries, the likeliest first. Those of others to the taxpayer are
 // listed, too.
 func candidates(entries []Entry, listed []DocumentSummary, from time.Time) []*sought {
-	ours := map[string]Entry{}
-	for _, e := range entries {
-		ours[e.Number] = e
-	}
+	ours := byNumber(entries)
 	all := map[string]*sought{}
 	for _, d := range listed {
 		s := all[d.SubmissionUID]
@@ -151,17 +143,11 @@ func candidates(entries []Entry, listed []DocumentSummary, from time.Time) []*so
 		}
 		s.documents++
 		e, known := ours[d.Number]
-		s.foreign = s.foreign || !known || !d.Received.IsZero() && d.Received.Before(from) || d.SubmissionUID == "" || issuedByAnother(e, d)
+		s.foreign = s.foreign || !known || !d.Received.IsZero() && d.Received.Before(from) || d.SubmissionUID == "" || another(e, d)
 	}
 	found := slices.DeleteFunc(slices.Collect(maps.Values(all)), func(s *sought) bool { return s.foreign })
 	slices.SortFunc(found, func(a, b *sought) int {
 		return cmp.Or(cmp.Compare(b.documents, a.documents), a.received.Compare(b.received), cmp.Compare(a.uid, b.uid))
 	})
 	return found
-}
-
-// issuedByAnother tells whether a listed document cannot be an entry's because of
-// its issuer. Of a self-billed one (11 to 14) that is the supplier.
-func issuedByAnother(e Entry, d DocumentSummary) bool {
-	return d.IssuerTIN != "" && !strings.HasPrefix(e.Type, "1") && !strings.EqualFold(d.IssuerTIN, tinOf(e.Taxpayer))
 }

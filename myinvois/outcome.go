@@ -61,9 +61,9 @@ func (r *run) complete(entries []Entry) error {
 
 // learn returns the entries that a status tells something new of.
 func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]Entry, error) {
-	byUUID, byNumber := map[string]DocumentSummary{}, map[string]DocumentSummary{}
+	uuids, numbers := map[string]DocumentSummary{}, map[string]DocumentSummary{}
 	for _, d := range status.Documents {
-		byUUID[d.UUID], byNumber[d.Number] = d, d
+		uuids[d.UUID], numbers[d.Number] = d, d
 	}
 	learned := map[uint64]Entry{}
 	for _, id := range r.batch.Documents {
@@ -75,9 +75,9 @@ func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]E
 			r.outcome([]Entry{e})
 			continue
 		}
-		d, listed := byUUID[e.UUID]
+		d, listed := uuids[e.UUID]
 		if !listed || e.UUID == "" {
-			d, listed = byNumber[e.Number]
+			d, listed = numbers[e.Number]
 		}
 		if !listed {
 			continue

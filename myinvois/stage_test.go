@@ -60,6 +60,7 @@ type takenSubmission struct {
 	received time.Time
 	summary  []DocumentSummary
 	problems map[string]*StepProblem
+	contents map[string]string
 }
 
 // kindOf names what a request is for.
@@ -75,6 +76,8 @@ func kindOf(r *http.Request) string {
 		return "recent"
 	case strings.HasSuffix(p, "/details"):
 		return "details"
+	case strings.HasSuffix(p, "/raw"):
+		return "raw"
 	case strings.HasSuffix(p, "/state"):
 		return "state"
 	}
@@ -158,6 +161,15 @@ func (s *stage) work(w *httptest.ResponseRecorder, r *http.Request, kind string,
 			}
 		}
 		write(w, http.StatusNotFound, ErrorAnswer{Problem{Code: "NotFound"}})
+	case "raw":
+		uuid := strings.Split(r.URL.Path, "/")[4]
+		for _, t := range s.taken {
+			if content, known := t.contents[uuid]; known {
+				write(w, http.StatusOK, RawDocument{Document: content})
+				return
+			}
+		}
+		write(w, http.StatusNotFound, ErrorAnswer{Problem{Code: "NotFound"}})
 	default:
 		write(w, http.StatusNotFound, ErrorAnswer{Problem{Code: "NotFound"}})
 	}
@@ -192,7 +204,7 @@ func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte)
 	}
 	s.payloads[hash] = time.Now()
 	uid := fmt.Sprintf("UID%d", len(s.taken)+1)
-	t := &takenSubmission{uid: uid, taxpayer: taxpayer, received: time.Now(), problems: map[string]*StepProblem{}}
+	t := &takenSubmission{uid: uid, taxpayer: taxpayer, received: time.Now(), problems: map[string]*StepProblem{}, contents: map[string]string{}}
 	answer := SubmissionAnswer{SubmissionUID: &uid, Rejected: []RejectedDocument{}}
 	for i, d := range said.Documents {
 		if s.refuse != nil {
@@ -206,7 +218,7 @@ func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte)
 			status, problem = s.validate(d)
 		}
 		uuid := fmt.Sprintf("%s-%d", uid, i)
-		t.problems[uuid] = problem
+		t.problems[uuid], t.contents[uuid] = problem, string(d.Document)
 		t.summary = append(t.summary, DocumentSummary{
 			UUID: uuid, SubmissionUID: uid, LongID: "LONG" + uuid, Number: d.CodeNumber, Status: status, Received: Instant{time.Now()},
 		})

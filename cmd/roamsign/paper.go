@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/roamsign/roamsign/client"
 	"github.com/roamsign/roamsign/internal/command"
@@ -328,7 +327,7 @@ func (l *pile) put(p *paper, content []byte, note string) error {
 	l.papers = append(l.papers, p)
 	l.unsent = append(l.unsent, myinvois.Unsent{
 		Name: name, Taxpayer: p.taxpayer.TIN, Business: p.facts.BRN, Number: p.facts.Number, Type: p.facts.Type,
-		Format: myinvois.Format(format.String()), Input: p.input, Content: content,
+		Format: myinvois.Format(format.String()), Issued: issuedAt(p.facts), Input: p.input, Content: content,
 	})
 	if len(l.unsent) < together {
 		return nil
@@ -357,44 +356,4 @@ func (l *pile) keep(p *paper, content []byte) error {
 		return nil
 	}
 	return write(l.streams, task{p.name, signedName(p.name, l.out)}, content)
-}
-
-// issueWindow is how old a document may be when it is submitted.
-const issueWindow = 72 * time.Hour
-
-// judge refuses what LHDN would refuse, unless that is to be sent all the same.
-func (r *submission) judge(p *paper, content []byte) error {
-	now := time.Now()
-	options := xades.VerifyOptions{Roots: r.roots, At: now}
-	options.SubmitterTIN, options.SubmitterBRN = r.intermediary(p.taxpayer)
-	var said []string
-	for _, f := range xades.Verify(content, options).Findings {
-		if f.Severity == xades.SeverityError {
-			said = append(said, strings.TrimSpace(f.Code+" "+f.Message))
-		}
-	}
-	if n := utf8.RuneCountInString(p.facts.Number); n < 1 || n > myinvois.MaxNumber {
-		said = append(said, fmt.Sprintf("its number has %d characters; LHDN takes 1 to %d", n, myinvois.MaxNumber))
-	}
-	issued, err := time.Parse("2006-01-02T15:04:05Z", p.facts.IssueDate+"T"+p.facts.IssueTime)
-	switch {
-	case err != nil:
-		said = append(said, fmt.Sprintf("its issue date and time are %q and %q; LHDN takes UTC, such as 2026-07-01 and 08:30:00Z", p.facts.IssueDate, p.facts.IssueTime))
-	case now.Sub(issued) > issueWindow:
-		said = append(said, fmt.Sprintf("it was issued at %s; LHDN takes documents for 72 hours", issued.Format(time.RFC3339)))
-	case issued.After(now):
-		said = append(said, fmt.Sprintf("it was issued at %s, which is still to come; is that local time, called UTC?", issued.Format(time.RFC3339)))
-	default:
-		if err := r.represented(p.taxpayer, issued); err != nil {
-			said = append(said, fmt.Sprintf("it was issued at %s, and %v", issued.Format(time.RFC3339), err))
-		}
-	}
-	switch {
-	case len(said) == 0:
-		return nil
-	case r.force:
-		r.report.complain(p.name, fmt.Errorf("warning: sent although LHDN would refuse it: %s", strings.Join(said, "; ")))
-		return nil
-	}
-	return fmt.Errorf("LHDN would refuse it: %s (--force sends it)", strings.Join(said, "; "))
 }

@@ -138,7 +138,7 @@ func (r *submission) deliver(ctx context.Context, open []uint64) error {
 	defer cancel()
 	note := func(text string) { r.report.complain("", errors.New(text)) }
 	r.heed(note)
-	courier := &myinvois.Courier{Client: r.counter.platform, Journal: r.journal, Seen: r.seen, Note: note}
+	courier := &myinvois.Courier{Client: r.counter.platform, Journal: r.journal, Seen: r.seen, Note: note, Same: same}
 	err := courier.Deliver(limited, open)
 	switch {
 	case err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
