@@ -241,7 +241,7 @@ func TestALogThatLostOrChangedItsHistoryIsFound(t *testing.T) {
 			fill(t, log, 0, 100)
 			quiet(t, log)
 			older := filepath.Join(t.TempDir(), "older")
-			check(t, os.CopyFS(older, os.DirFS(config.Dir)))
+			copied(t, older, config.Dir)
 			fill(t, log, 100, 300)
 			shut(t, log)
 			since := inspect(t, config, audit.CheckOptions{}).Text

@@ -3,8 +3,10 @@ package audit_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -132,6 +134,13 @@ func until(t testing.TB, what string, f func() error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// copied makes a copy of the directory of a log that is open, whose sweeping makes
+// and removes files now and then.
+func copied(t testing.TB, to, from string) {
+	t.Helper()
+	until(t, "copied", func() error { return errors.Join(os.RemoveAll(to), os.CopyFS(to, os.DirFS(from))) })
 }
 
 // quiet waits until a log's last checkpoint is published: nothing writes then.

@@ -201,7 +201,7 @@ func flip(t testing.TB, path string, at int) {
 func TestADirectoryThatComesBackIsAppendedToAgain(t *testing.T) {
 	log, config := newLog(t)
 	fill(t, log, 0, 3)
-	away := config.Dir + "-away"
+	away, double := config.Dir+"-away", config.Dir+"-double"
 	for name, row := range map[string]struct{ spoil, mend func() error }{
 		"moved away": {
 			func() error { return os.Rename(config.Dir, away) },
@@ -212,10 +212,11 @@ func TestADirectoryThatComesBackIsAppendedToAgain(t *testing.T) {
 			func() error { return errors.Join(os.Remove(config.Dir), os.Rename(away, config.Dir)) },
 		},
 		"a copy in its place": {
-			func() error {
-				return errors.Join(os.Rename(config.Dir, away), os.CopyFS(config.Dir, os.DirFS(away)))
+			func() error { // whole, before the log, which publishes and sweeps, meets it
+				copied(t, double, config.Dir)
+				return errors.Join(os.Rename(config.Dir, away), os.Rename(double, config.Dir))
 			},
-			func() error { return errors.Join(os.RemoveAll(config.Dir), os.Rename(away, config.Dir)) },
+			func() error { return errors.Join(os.Rename(config.Dir, double), os.Rename(away, config.Dir)) },
 		},
 		"no state": {
 			func() error { return os.Rename(config.Dir+"/.state/treeState", away) },
