@@ -51,15 +51,21 @@ func Split(entries []Entry, sizes []int) [][]Entry {
 	return all
 }
 
-// gather makes submissions of signed documents, and writes down which.
-func (j *Journal) gather(entries []Entry) ([]*batch, error) {
-	var batches []*batch
-	err := j.update(func(tx *bbolt.Tx) error {
-		sizes := make([]int, len(entries))
-		for i, e := range entries {
-			sizes[i] = len(tx.Bucket(contentBucket).Get(number(e.ID)))
+// gather makes submissions of signed documents, and writes down which. Those that
+// are not what was signed are left out, and returned.
+func (j *Journal) gather(entries []Entry) (batches []*batch, unfit []Entry, err error) {
+	err = j.update(func(tx *bbolt.Tx) error {
+		var whole []Entry
+		var sizes []int
+		for _, e := range entries {
+			content := tx.Bucket(contentBucket).Get(number(e.ID))
+			if sha256.Sum256(content) != e.Hash {
+				unfit = append(unfit, e)
+				continue
+			}
+			whole, sizes = append(whole, e), append(sizes, len(content))
 		}
-		for _, group := range Split(entries, sizes) {
+		for _, group := range Split(whole, sizes) {
 			b, err := newBatch(tx, group)
 			if err != nil {
 				return err
@@ -68,7 +74,7 @@ func (j *Journal) gather(entries []Entry) ([]*batch, error) {
 		}
 		return nil
 	})
-	return batches, err
+	return batches, unfit, err
 }
 
 func newBatch(tx *bbolt.Tx, group []Entry) (*batch, error) {
@@ -99,6 +105,11 @@ type damage struct{ what string }
 
 func (d *damage) Error() string { return d.what }
 
+// damaged is the error of a document that is not what was signed.
+func damaged(e Entry) *damage {
+	return &damage{fmt.Sprintf("document %s (entry %d) is not what was signed: the journal is damaged", e.Number, e.ID)}
+}
+
 // payloadOf builds a batch's payload, and returns its entries with it.
 func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
 	documents := make([]Document, len(b.Documents))
@@ -111,7 +122,7 @@ func payloadOf(tx *bbolt.Tx, b *batch) ([]byte, []Entry, error) {
 		entries[i] = e
 		documents[i] = Document{e.Format, e.Number, tx.Bucket(contentBucket).Get(number(id))}
 		if sha256.Sum256(documents[i].Content) != e.Hash {
-			return nil, nil, &damage{fmt.Sprintf("document %s (entry %d) is not what was signed: the journal is damaged", e.Number, id)}
+			return nil, nil, damaged(e)
 		}
 	}
 	payload, err := Payload(documents)
@@ -222,8 +233,7 @@ func (b *batch) mayArrive(now time.Time) time.Time {
 
 // sent writes down, before the fact, that a batch is sent, which may have been
 // taken since a time; zero is now. The error is a [*held] if it must not be yet.
-func (j *Journal) sent(b *batch, since time.Time) error {
-	now := time.Now().UTC()
+func (j *Journal) sent(b *batch, since, now time.Time) error {
 	if since.IsZero() {
 		since = now
 	}

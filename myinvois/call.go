@@ -51,6 +51,7 @@ type answer struct {
 	status int
 	body   []byte
 	header http.Header
+	hidden *strings.Replacer // takes out what must not be told of it
 }
 
 // newTransport returns connections under the system's authorities, or those of a
@@ -129,11 +130,13 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 	}
 	sent.Header = r.header.Clone()
 	sent.Header.Set("Accept", mediaJSON)
+	asked := time.Now()
 	got, err := c.http.Do(sent)
 	if err != nil {
 		return nil, &Error{Doing: r.doing, cause: cmp.Or(ctx.Err(), unaddressed(err))}
 	}
 	defer got.Body.Close()
+	c.clock.heed(got.Header, asked, time.Now())
 	hidden := hiding(r)
 	for _, name := range correlations {
 		if said := got.Header.Get(name); said != "" {
@@ -154,7 +157,7 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 				Doing: r.doing, Status: got.StatusCode, Message: "the answer was cut off", CorrelationID: correlation(got.Header), cause: err,
 			}
 		}
-		return &answer{got.StatusCode, body, got.Header}, err
+		return &answer{got.StatusCode, body, got.Header, hidden}, err
 	}
 	failed := refusal(r.doing, got, body, hidden)
 	if failed.Status == http.StatusTooManyRequests {
@@ -191,7 +194,7 @@ func hiding(r request) *strings.Replacer {
 			pairs = append(pairs, secret, "(secret)", spelled, "(secret)", lowerEscapes(spelled), "(secret)")
 		}
 	}
-	if token := strings.TrimPrefix(r.header.Get("Authorization"), "Bearer "); len(token) >= 8 { // less is no secret, but in every word
+	if token := strings.TrimPrefix(r.header.Get("Authorization"), "Bearer "); len(token) >= minSecret { // less is no secret, but in every word
 		hide(token)
 	}
 	if r.header.Get("Content-Type") == mediaForm {

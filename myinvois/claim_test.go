@@ -167,7 +167,7 @@ func TestADamagedSubmissionHoldsNobodyUp(t *testing.T) {
 		s := &stage{}
 		j := opened(t, filepath.Join(t.TempDir(), "journal"))
 		ids := numbered(t, j, 4)
-		batches, err := j.gather([]Entry{mustEntry(t, j, ids[0])})
+		batches, _, err := j.gather([]Entry{mustEntry(t, j, ids[0])})
 		if err != nil {
 			t.Fatal(err)
 		}

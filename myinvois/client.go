@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,7 @@ type Client struct {
 	gates         *gates
 	tokens        *tokens
 	known         *answers // of ValidateTIN
+	clock         clock
 }
 
 // New checks the configuration and returns a Client. It connects with the first
@@ -176,7 +178,29 @@ func decode(doing string, got *answer, into any) error {
 			CorrelationID: correlation(got.header), cause: errors.Join(errUnreadable, err),
 		}
 	}
+	conceal(reflect.ValueOf(into), got.hidden)
 	return nil
+}
+
+// conceal takes out of an answer's texts what must not be told, in case the platform
+// says it: what is right is printed as well as what is wrong.
+func conceal(said reflect.Value, hidden *strings.Replacer) {
+	switch said.Kind() {
+	case reflect.String:
+		said.SetString(hidden.Replace(said.String()))
+	case reflect.Pointer:
+		conceal(said.Elem(), hidden)
+	case reflect.Slice:
+		for i := range said.Len() {
+			conceal(said.Index(i), hidden)
+		}
+	case reflect.Struct:
+		for _, field := range said.Fields() {
+			if field.CanSet() {
+				conceal(field, hidden)
+			}
+		}
+	}
 }
 
 // errUnreadable marks an answer that came whole and makes no sense.

@@ -67,10 +67,10 @@ const goodCredentials = `
 clients:
   - client_id: all-of-them
     secrets:
-      - secret: first
+      - secret: the-first
         expires: 2027-06-30
-      - {secret: second, expires: 2028-06-30}
-  - {client_id: own, as: taxpayer, tin: C20880050010, secrets: [{secret: third, expires: 2029-01-31}]}
+      - {secret: the-second, expires: 2028-06-30}
+  - {client_id: own, as: taxpayer, tin: C20880050010, secrets: [{secret: the-third, expires: 2029-01-31}]}
 `
 
 func TestCredentialsAreReadStrictly(t *testing.T) {
@@ -82,21 +82,22 @@ func TestCredentialsAreReadStrictly(t *testing.T) {
 		{"that others can read", goodCredentials, "chmod 600", 0o644},
 		{"that the group can read", goodCredentials, "chmod 600", 0o640},
 		{"none", "clients: []\n", "clients: missing", 0o600},
-		{"a key that nobody knows", "clients:\n  - {client_id: a, pin: x, secrets: [{secret: hush, expires: 2027-01-01}]}\n", "clients[0] has a key that is none; the keys are client_id, tin, as, secrets", 0o600},
+		{"a key that nobody knows", "clients:\n  - {client_id: a, pin: x, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n", "clients[0] has a key that is none; the keys are client_id, tin, as, secrets", 0o600},
 		{"no secret", "clients:\n  - {client_id: a}\n", "line 2: clients[0].secrets: there are 0", 0o600},
-		{"three secrets", "clients:\n  - {client_id: a, secrets: [{secret: hush, expires: 2027-01-01},{secret: hush, expires: 2027-01-01},{secret: hush, expires: 2027-01-01}]}\n", "there are 3", 0o600},
-		{"a secret without an end", "clients:\n  - {client_id: a, secrets: [{secret: hush}]}\n", "expires: want the day", 0o600},
-		{"a secret with a blank", "clients:\n  - {client_id: a, secrets: [{secret: hush hush, expires: 2027-01-01}]}\n", "secret: missing, or not of printable", 0o600},
-		{"another role", "clients:\n  - {client_id: a, as: erp, secrets: [{secret: hush, expires: 2027-01-01}]}\n", "neither intermediary nor taxpayer", 0o600},
-		{"a taxpayer without a TIN", "clients:\n  - {client_id: a, as: taxpayer, secrets: [{secret: hush, expires: 2027-01-01}]}\n", "tin: missing", 0o600},
-		{"no TIN", "clients:\n  - {client_id: a, tin: me, secrets: [{secret: hush, expires: 2027-01-01}]}\n", "tin: it is not a TIN", 0o600},
-		{"two for the same", "clients:\n  - {client_id: a, secrets: [{secret: hush, expires: 2027-01-01}]}\n  - {client_id: b, secrets: [{secret: hush, expires: 2027-01-01}]}\n", "another client ID is for all", 0o600},
-		{"a secret where none belongs", "clients:\n  - hush\n", "clients[0] must have the keys", 0o600},
-		{"a secret as a key", "clients:\n  - {client_id: a, secrets: [{hush: x, expires: 2027-01-01}]}\n", "clients[0].secrets[0] has a key that is none", 0o600},
-		{"a secret as a role and as TINs", "clients:\n  - {client_id: a, as: hush, tin: hush, secrets: []}\n  - {client_id: b, tin: hush, secrets: []}\n", "neither intermediary nor taxpayer", 0o600},
-		{"a secret that begins like an alias", "clients:\n  - {client_id: a, secrets: [{secret: *hush, expires: 2027-01-01}]}\n", "in quotes", 0o600},
-		{"a secret that begins like a tag", "clients:\n  - client_id: a\n    secrets:\n      - {secret: !hush x, expires: 2027-01-01}\n", "line 4: clients[0].secrets[0].secret begins with a special character", 0o600},
-		{"a secret that begins like an anchor", "clients:\n  - client_id: a\n    secrets:\n      - {secret: &hush x, expires: 2027-01-01}\n", "in quotes", 0o600},
+		{"three secrets", "clients:\n  - {client_id: a, secrets: [{secret: hushhush, expires: 2027-01-01},{secret: hushhush, expires: 2027-01-01},{secret: hushhush, expires: 2027-01-01}]}\n", "there are 3", 0o600},
+		{"a secret without an end", "clients:\n  - {client_id: a, secrets: [{secret: hushhush}]}\n", "expires: want the day", 0o600},
+		{"a secret with a blank", "clients:\n  - {client_id: a, secrets: [{secret: hushhush hushhush, expires: 2027-01-01}]}\n", "secret: missing, or not of printable", 0o600},
+		{"a secret of a few letters", "clients:\n  - {client_id: a, secrets: [{secret: pssst, expires: 2027-01-01}]}\n", "secrets[0].secret: it has fewer than 8 characters", 0o600},
+		{"another role", "clients:\n  - {client_id: a, as: erp, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n", "neither intermediary nor taxpayer", 0o600},
+		{"a taxpayer without a TIN", "clients:\n  - {client_id: a, as: taxpayer, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n", "tin: missing", 0o600},
+		{"no TIN", "clients:\n  - {client_id: a, tin: me, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n", "tin: it is not a TIN", 0o600},
+		{"two for the same", "clients:\n  - {client_id: a, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n  - {client_id: b, secrets: [{secret: hushhush, expires: 2027-01-01}]}\n", "another client ID is for all", 0o600},
+		{"a secret where none belongs", "clients:\n  - hushhush\n", "clients[0] must have the keys", 0o600},
+		{"a secret as a key", "clients:\n  - {client_id: a, secrets: [{hushhush: x, expires: 2027-01-01}]}\n", "clients[0].secrets[0] has a key that is none", 0o600},
+		{"a secret as a role and as TINs", "clients:\n  - {client_id: a, as: hushhush, tin: hushhush, secrets: []}\n  - {client_id: b, tin: hushhush, secrets: []}\n", "neither intermediary nor taxpayer", 0o600},
+		{"a secret that begins like an alias", "clients:\n  - {client_id: a, secrets: [{secret: *hushhush, expires: 2027-01-01}]}\n", "in quotes", 0o600},
+		{"a secret that begins like a tag", "clients:\n  - client_id: a\n    secrets:\n      - {secret: !hushhush x, expires: 2027-01-01}\n", "line 4: clients[0].secrets[0].secret begins with a special character", 0o600},
+		{"a secret that begins like an anchor", "clients:\n  - client_id: a\n    secrets:\n      - {secret: &hushhush x, expires: 2027-01-01}\n", "in quotes", 0o600},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "credentials.yaml")
@@ -112,7 +113,7 @@ func TestCredentialsAreReadStrictly(t *testing.T) {
 				t.Error(err)
 			case row.want != "" && (err == nil || !strings.Contains(err.Error(), row.want)):
 				t.Errorf("got %v, want %q", err, row.want)
-			case err != nil && (strings.Contains(err.Error(), "hush") || strings.Contains(err.Error(), "first")):
+			case err != nil && (strings.Contains(err.Error(), "hushhush") || strings.Contains(err.Error(), "first")):
 				t.Errorf("a secret is in %q", err)
 			}
 		})
@@ -143,7 +144,7 @@ func TestCredentialsMayBeSystemds(t *testing.T) {
 }
 
 func TestSecretsAreWarnedOfBeforeTheyEnd(t *testing.T) {
-	credentials := lasting(t, clientEntry{ID: "erp", Secrets: []secretEntry{{"a", "2027-06-30"}, {"b", "2028-06-30"}}})
+	credentials := lasting(t, clientEntry{ID: "erp", Secrets: []secretEntry{{"secret-a", "2027-06-30"}, {"secret-b", "2028-06-30"}}})
 	for _, row := range []struct {
 		now  string
 		want string

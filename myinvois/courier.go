@@ -57,7 +57,7 @@ type Courier struct {
 // told to Seen, together with others that are part of the same submissions. The
 // error is the context's, the journal's or that of Seen.
 func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
-	batches, err := c.batches(ids)
+	batches, unfit, err := c.batches(ids)
 	if err != nil {
 		return err
 	}
@@ -73,6 +73,9 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 				cancel(err)
 			}
 		}
+	}
+	for _, e := range unfit {
+		tell([]Entry{e}, damaged(e))
 	}
 	runs := map[uint64]*run{}
 	for _, b := range batches {
@@ -107,31 +110,30 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 }
 
 // batches returns the submissions that documents are part of, new ones for those
-// that are not sent yet.
-func (c *Courier) batches(ids []uint64) ([]*batch, error) {
+// that are not sent yet, and those that cannot be sent since they are damaged.
+func (c *Courier) batches(ids []uint64) (batches []*batch, unfit []Entry, err error) {
 	var unsent []Entry
 	var open []uint64
 	for _, id := range ids {
 		e, err := c.Journal.Entry(id)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, nil, err
 		case e.State == Signed:
 			unsent = append(unsent, e)
 		case !e.State.Final() && !slices.Contains(open, e.Batch):
 			open = append(open, e.Batch)
 		}
 	}
-	var batches []*batch
 	for _, id := range open { // first: what protects them passes
 		b, err := c.Journal.batch(id)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		batches = append(batches, b)
 	}
-	fresh, err := c.Journal.gather(unsent)
-	return append(batches, fresh...), err
+	fresh, unfit, err := c.Journal.gather(unsent)
+	return append(batches, fresh...), unfit, err
 }
 
 func (c *Courier) note(format string, args ...any) {
@@ -213,12 +215,12 @@ func (r *run) send(ctx context.Context) ([]Entry, error) {
 			return nil, err
 		}
 		since := r.batch.FirstSent // that it may have been taken
-		if r.batch.Taken || r.batch.unprotected(time.Now()) {
+		if r.batch.Taken || r.batch.unprotected(r.Client.clock.now()) {
 			found, err := r.away(func() ([]Entry, error) { return r.find(ctx) })
 			if err != nil || found != nil {
 				return found, err
 			}
-			since = r.batch.mayArrive(time.Now())
+			since = r.batch.mayArrive(r.Client.clock.now())
 		}
 		entries, err := r.transmit(ctx, since)
 		if err == nil {
@@ -270,10 +272,10 @@ func (r *run) transmit(ctx context.Context, since time.Time) ([]Entry, error) {
 	}
 	// Logins and turns take their time: it is now that counts.
 	said, err := r.Client.submit(ctx, r.batch.Taxpayer, payload, func() error {
-		if !since.IsZero() && r.batch.unprotected(time.Now()) {
+		if !since.IsZero() && r.batch.unprotected(r.Client.clock.now()) {
 			return errUnprotected
 		}
-		return r.Journal.sent(r.batch, since)
+		return r.Journal.sent(r.batch, since, r.Client.clock.now())
 	})
 	if err != nil {
 		return nil, err

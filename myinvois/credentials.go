@@ -21,6 +21,11 @@ const (
 	credentialsFolder   = "$" + credentialsVariable + "/"
 )
 
+// minSecret is the length of the shortest secret, in bytes: one of a few letters
+// could not be kept out of what is told, where other words hold them. The platform's
+// are longer.
+const minSecret = 8
+
 // warnBefore is how long before its end a secret is warned of.
 const warnBefore = 30 * 24 * time.Hour
 
@@ -195,8 +200,11 @@ func (e clientEntry) parse(at string) (*credential, []error) {
 		report(".secrets: there are %d; it takes one, or two while one is being replaced", n)
 	}
 	for i, s := range e.Secrets {
-		if !visible(s.Secret) {
+		switch {
+		case !visible(s.Secret):
 			report(".secrets[%d].secret: missing, or not of printable characters without blanks", i)
+		case len(s.Secret) < minSecret:
+			report(".secrets[%d].secret: it has fewer than %d characters: is it the whole one?", i, minSecret)
 		}
 		day, err := time.ParseInLocation(time.DateOnly, s.Expires, malaysia())
 		if err != nil {

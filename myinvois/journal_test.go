@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -17,11 +18,11 @@ func TestTheJournalRemembers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	j := opened(t, path)
 	ids := numbered(t, j, 3)
-	batches, err := j.gather([]Entry{mustEntry(t, j, ids[0])})
+	batches, _, err := j.gather([]Entry{mustEntry(t, j, ids[0])})
 	if err != nil || len(batches) != 1 {
 		t.Fatalf("gather: got %d, %v", len(batches), err)
 	}
-	if err := j.sent(batches[0], time.Time{}); err != nil {
+	if err := j.sent(batches[0], time.Time{}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := j.Close(); err != nil {
@@ -197,18 +198,23 @@ func TestAJournalThatIsTakenAwayDoesNotComeBackEmpty(t *testing.T) {
 	}
 }
 
-func TestADamagedJournalSendsNothing(t *testing.T) {
-	j := opened(t, filepath.Join(t.TempDir(), "journal"))
-	ids := numbered(t, j, 1)
-	err := j.update(func(tx *bbolt.Tx) error { return tx.Bucket(contentBucket).Put(number(ids[0]), []byte("else")) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &stage{}
-	got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
-	if got.err == nil || !strings.Contains(got.err.Error(), "damaged") || s.count("submit") != 0 {
-		t.Errorf("got %v after %d submissions, want it refused", got.err, s.count("submit"))
-	}
+func TestADamagedDocumentIsNotSentAndTheOthersAre(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := opened(t, filepath.Join(t.TempDir(), "journal"))
+		ids := numbered(t, j, 4)
+		err := j.update(func(tx *bbolt.Tx) error { return tx.Bucket(contentBucket).Put(number(ids[0]), []byte("else")) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &stage{}
+		got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+		if got.err != nil || len(got.outcomes) != 3 || len(got.reasons) != 1 || !strings.Contains(got.reasons[0].Error(), "document INV-0 (entry 1) is not what was signed") {
+			t.Errorf("got %v, %v, %v; want 3 Valid, and one left", got.outcomes, got.reasons, got.err)
+		}
+		if n := s.accepted()["INV-0"]; n != 0 || mustEntry(t, j, ids[0]).State != Signed {
+			t.Errorf("got it accepted %d times, and it is %s; want it Signed", n, mustEntry(t, j, ids[0]).State)
+		}
+	})
 }
 
 func TestSubmissionsAreSplitWithinTheLimits(t *testing.T) {

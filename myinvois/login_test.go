@@ -236,7 +236,7 @@ func TestALoginThatFailsInPassingIsRepeated(t *testing.T) {
 
 func TestSecretsReplaceEachOther(t *testing.T) {
 	two := func(first, second string) *Credentials {
-		return lasting(t, clientEntry{ID: "erp", Secrets: []secretEntry{{"old", first}, {"new", second}}})
+		return lasting(t, clientEntry{ID: "erp", Secrets: []secretEntry{{"old-secret", first}, {"new-secret", second}}})
 	}
 	for _, row := range []struct {
 		name        string
@@ -262,7 +262,7 @@ func TestSecretsReplaceEachOther(t *testing.T) {
 					text := make([]byte, 4096)
 					n, _ := body.Read(text)
 					for _, secret := range []string{"old", "new"} {
-						if !strings.Contains(string(text[:n]), "client_secret="+secret) {
+						if !strings.Contains(string(text[:n]), "client_secret="+secret+"-secret") {
 							continue
 						}
 						tried = append(tried, secret)
@@ -285,7 +285,7 @@ func TestSecretsReplaceEachOther(t *testing.T) {
 }
 
 func TestWhoLogsInForWhom(t *testing.T) {
-	day := []secretEntry{{"s", "2099-12-31"}}
+	day := []secretEntry{{"a-secret", "2099-12-31"}}
 	credentials := lasting(t,
 		clientEntry{ID: "all", Secrets: day},
 		clientEntry{ID: "own", TIN: seller, Secrets: day},

@@ -29,7 +29,7 @@ func (r *run) find(ctx context.Context) ([]Entry, error) {
 		switch {
 		case !r.batch.Taken:
 			return nil, nil
-		case n == looks && time.Since(r.batch.LastSent) > listedBy:
+		case n == looks && r.Client.clock.now().Sub(r.batch.LastSent) > listedBy:
 			return r.Journal.lost(r.batch)
 		case n == looks:
 			return nil, &Error{
@@ -48,7 +48,7 @@ func (r *run) find(ctx context.Context) ([]Entry, error) {
 // they are over: then all of its documents were rejected.
 func (r *run) recognized(ctx context.Context, said *Error) ([]Entry, error) {
 	r.note("the platform has taken a submission of %d documents before: looking for it", len(r.batch.Documents))
-	from := time.Now().Add(-protection)
+	from := r.Client.clock.now().Add(-protection)
 	if r.batch.FirstSent.Before(from) {
 		from = r.batch.FirstSent
 	}
@@ -94,7 +94,7 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 	if err != nil {
 		return "", err
 	}
-	now := time.Now()
+	now := r.Client.clock.now()
 	to := r.batch.LastSent.Add(r.Client.timeout + skew)
 	if since.After(now) { // the clock was set back, nobody knows by how much
 		since, to = now.Add(-setBack), now.Add(skew)

@@ -39,6 +39,10 @@ type stage struct {
 	life time.Duration
 	// delay is how long a request takes.
 	delay time.Duration
+	// slow is by how much the platform's clock is behind the test's. Where it is told,
+	// the answers tell the time.
+	slow time.Duration
+	told bool
 
 	mu       sync.Mutex
 	counts   map[string]int
@@ -111,6 +115,9 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	w := httptest.NewRecorder()
 	w.Header().Set(CorrelationID, fmt.Sprintf("%s-%d", kind, n))
+	if s.told {
+		w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
+	}
 	s.mu.Lock()
 	s.work(w, r, kind, body)
 	s.mu.Unlock()
@@ -123,6 +130,9 @@ func (s *stage) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return w.Result(), nil
 }
+
+// now is the platform's time.
+func (s *stage) now() time.Time { return time.Now().Add(-s.slow) }
 
 // work answers, with mu held.
 func (s *stage) work(w *httptest.ResponseRecorder, r *http.Request, kind string, body []byte) {
@@ -192,8 +202,8 @@ func (s *stage) logIn(w *httptest.ResponseRecorder, r *http.Request, body []byte
 
 func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte) {
 	hash := sha256.Sum256(append([]byte(taxpayer), body...))
-	if at, known := s.payloads[hash]; known && time.Since(at) < 10*time.Minute {
-		w.Header().Set("Retry-After", fmt.Sprint(int((10*time.Minute-time.Since(at)).Seconds())+1))
+	if at, known := s.payloads[hash]; known && s.now().Sub(at) < 10*time.Minute {
+		w.Header().Set("Retry-After", fmt.Sprint(int((10*time.Minute-s.now().Sub(at)).Seconds())+1))
 		write(w, http.StatusUnprocessableEntity, ErrorAnswer{Problem{Code: "DuplicateSubmission", Message: "Duplicate"}})
 		return
 	}
@@ -202,9 +212,9 @@ func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte)
 		write(w, http.StatusBadRequest, ErrorAnswer{Problem{Code: "BadStructure"}})
 		return
 	}
-	s.payloads[hash] = time.Now()
+	s.payloads[hash] = s.now()
 	uid := fmt.Sprintf("UID%d", len(s.taken)+1)
-	t := &takenSubmission{uid: uid, taxpayer: taxpayer, received: time.Now(), problems: map[string]*StepProblem{}, contents: map[string]string{}}
+	t := &takenSubmission{uid: uid, taxpayer: taxpayer, received: s.now(), problems: map[string]*StepProblem{}, contents: map[string]string{}}
 	answer := SubmissionAnswer{SubmissionUID: &uid, Rejected: []RejectedDocument{}}
 	for i, d := range said.Documents {
 		if s.refuse != nil {
@@ -220,7 +230,7 @@ func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte)
 		uuid := fmt.Sprintf("%s-%d", uid, i)
 		t.problems[uuid], t.contents[uuid] = problem, string(d.Document)
 		t.summary = append(t.summary, DocumentSummary{
-			UUID: uuid, SubmissionUID: uid, LongID: "LONG" + uuid, Number: d.CodeNumber, Status: status, Received: Instant{time.Now()},
+			UUID: uuid, SubmissionUID: uid, LongID: "LONG" + uuid, Number: d.CodeNumber, Status: status, Received: Instant{s.now()},
 		})
 		answer.Accepted = append(answer.Accepted, AcceptedDocument{uuid, d.CodeNumber})
 	}
@@ -238,7 +248,7 @@ func (s *stage) tell(w *httptest.ResponseRecorder, uid string) {
 			continue
 		}
 		said := SubmissionStatus{SubmissionUID: uid, Count: len(t.summary), Overall: "Partially Valid", Documents: slices.Clone(t.summary)}
-		if time.Since(t.received) < 6*time.Second { // half of it is known at first
+		if s.now().Sub(t.received) < 6*time.Second { // half of it is known at first
 			said.Overall = "InProgress"
 			for i := range said.Documents {
 				if i%2 == 0 {

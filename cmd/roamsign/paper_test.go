@@ -31,7 +31,7 @@ const (
 func counting(t *testing.T) *counter {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "credentials.yaml")
-	if err := os.WriteFile(path, []byte("clients:\n  - {client_id: a, secrets: [{secret: s, expires: 2099-12-31}]}\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("clients:\n  - {client_id: a, secrets: [{secret: a-secret, expires: 2099-12-31}]}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	secrets, err := myinvois.LoadCredentials(path)

@@ -121,8 +121,8 @@ func reissued(ts *testscript.TestScript, neg bool, args []string) {
 
 func TestWhatATaxpayerHasNotAllowedIsRefusedHere(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "credentials.yaml")
-	const text = "clients:\n  - {client_id: a, secrets: [{secret: s, expires: 2099-12-31}]}\n" +
-		"  - {client_id: b, as: taxpayer, tin: C55555555550, secrets: [{secret: s, expires: 2099-12-31}]}\n"
+	const text = "clients:\n  - {client_id: a, secrets: [{secret: a-secret, expires: 2099-12-31}]}\n" +
+		"  - {client_id: b, as: taxpayer, tin: C55555555550, secrets: [{secret: a-secret, expires: 2099-12-31}]}\n"
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
