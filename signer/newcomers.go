@@ -58,6 +58,20 @@ func (n *newcomers) listen(listener net.Listener) net.Listener {
 	return &reception{Listener: listener, newcomers: n}
 }
 
+// Reception makes newcomers of those whom a listener beside the service's own
+// accepts: a number of their own, as many as the service has. They are until [Proven]
+// is told of them, or they are closed.
+func Reception(listener net.Listener) net.Listener {
+	return newNewcomers(mostNewcomers, mostFromAnywhere).listen(listener)
+}
+
+// Proven tells that a connection from a [Reception] has proven who it is.
+func Proven(conn net.Conn) {
+	if n, ok := conn.(*newcomer); ok {
+		n.among.remove(n)
+	}
+}
+
 type reception struct {
 	net.Listener
 	newcomers *newcomers

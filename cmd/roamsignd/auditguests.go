@@ -32,7 +32,7 @@ type guests struct {
 	by   map[policy.Caller]int
 }
 
-// guest is one of them, once it has shown its certificate.
+// guest is one of them. It has shown its certificate, and that the key is its own.
 type guest struct {
 	caller policy.Caller
 	state  tls.ConnectionState
@@ -42,57 +42,44 @@ func newGuests(to *signer.Server, log *slog.Logger) *guests {
 	return &guests{to: to, log: log, open: map[net.Conn]guest{}, by: map[policy.Caller]int{}}
 }
 
-// tls is the service's, which lets those in of whom there are not too many.
-func (g *guests) tls() *tls.Config {
-	config := g.to.TLS()
-	current := config.GetConfigForClient
-	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		own, err := current(hello)
-		if err != nil {
-			return nil, err
-		}
-		verify := own.VerifyConnection
-		own.VerifyConnection = func(state tls.ConnectionState) error {
-			if err := verify(state); err != nil {
-				return err
-			}
-			return g.enter(hello.Conn, state)
-		}
-		return own, nil
-	}
-	return config
-}
-
-func (g *guests) enter(conn net.Conn, state tls.ConnectionState) error {
+// enter counts one that has made the handshake, unless there are too many.
+func (g *guests) enter(conn *tls.Conn) error {
+	state := conn.ConnectionState()
 	caller, err := g.to.Caller(&state)
 	if err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if len(g.open) >= verifiersMost {
+		return fmt.Errorf("%d connections are open already, which is the most", verifiersMost)
+	}
 	if g.by[caller] >= verifiersEach {
 		return fmt.Errorf("%d connections of caller %q are open already, which is the most", verifiersEach, caller)
 	}
-	g.open[conn] = guest{caller, state}
+	g.open[conn.NetConn()] = guest{caller, state}
 	g.by[caller]++
 	return nil
 }
 
-// noted is told of what becomes of connections, as [http.Server.ConnState].
-func (g *guests) noted(conn net.Conn, state http.ConnState) {
-	secured, ok := conn.(*tls.Conn)
-	if !ok || state != http.StateClosed {
-		return
-	}
+// leave takes one out that is closed.
+func (g *guests) leave(conn net.Conn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	gone, found := g.open[secured.NetConn()]
+	gone, found := g.open[conn]
 	if !found {
-		return // it never showed who it is
+		return
 	}
-	delete(g.open, secured.NetConn())
+	delete(g.open, conn)
 	if g.by[gone.caller]--; g.by[gone.caller] == 0 {
 		delete(g.by, gone.caller)
+	}
+}
+
+// noted is told of what becomes of connections, as [http.Server.ConnState].
+func (g *guests) noted(conn net.Conn, state http.ConnState) {
+	if secured, ok := conn.(*tls.Conn); ok && state == http.StateClosed {
+		g.leave(secured.NetConn())
 	}
 }
 

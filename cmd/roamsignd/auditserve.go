@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"github.com/roamsign/roamsign/audit"
 	"github.com/roamsign/roamsign/signer"
@@ -83,10 +80,10 @@ func serveAudit(listener net.Listener, source audit.Source, to *signer.Server, l
 		ReadHeaderTimeout: verifiersHeader, ReadTimeout: verifiersHeader, WriteTimeout: verifiersTime, IdleTimeout: verifiersIdle,
 		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelInfo),
 	}
+	entrance := openDoor(listener, present, log)
 	var answering sync.WaitGroup
 	answering.Go(func() {
-		secured := tls.NewListener(netutil.LimitListener(listener, verifiersMost), present.tls())
-		if err := server.Serve(secured); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(entrance); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the audit log cannot be read any more", "error", err.Error())
 		}
 	})
@@ -100,5 +97,6 @@ func serveAudit(listener net.Listener, source audit.Source, to *signer.Server, l
 			_ = server.Close()
 		}
 		answering.Wait()
+		entrance.under.Wait()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -212,6 +213,65 @@ func TestOneCallerHasHalfOfTheLogsConnections(t *testing.T) {
 			t.Fatal("a connection that was closed is still counted")
 		}
 	}
+}
+
+// Neither who says nothing, nor who shows a certificate without its key.
+func TestWhoProvesNothingKeepsNobodyFromTheLog(t *testing.T) {
+	_, dir, own, prefix := audited(t, 1)
+	roots, err := ca.LoadPool(filepath.Join(dir, "tls-ca.pem"))
+	check(t, err)
+	pair, err := ca.LoadPair(filepath.Join(own, "client.pem"), filepath.Join(own, "client.key"))
+	check(t, err)
+	for range verifiersEach {
+		thief := tls.Client(&withholding{Conn: silent(t, prefix.Host)}, &tls.Config{
+			RootCAs: roots, Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS13, ServerName: "localhost",
+		})
+		check(t, thief.HandshakeContext(t.Context()))
+	}
+	if asked(t, dir, own, prefix.Host) == nil {
+		t.Error("who shows a caller's certificate without its key keeps that one out")
+	}
+	for range 13 * verifiersMost {
+		silent(t, prefix.Host)
+	}
+	visitor := browser(t, dir, own)
+	for over := time.Now().Add(patience); ; { // who comes in a rush comes again
+		status, _, err := fetch(t, visitor, prefix, "checkpoint")
+		if err == nil && status == http.StatusOK {
+			return
+		}
+		if time.Now().After(over) {
+			t.Fatalf("who says nothing keeps others out: got %d, %v", status, err)
+		}
+	}
+}
+
+// silent is a connection on which nothing is said.
+func silent(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+	check(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// withholding says all of a client's handshake but what proves its key: it ends with
+// the first record that is encrypted, which has the certificate.
+type withholding struct {
+	net.Conn
+	over bool
+}
+
+func (w *withholding) Write(b []byte) (int, error) {
+	const header, encrypted = 5, 23
+	for rest := b; len(rest) >= header && !w.over; {
+		record := rest[:header+int(binary.BigEndian.Uint16(rest[3:]))]
+		if _, err := w.Conn.Write(record); err != nil {
+			return 0, err
+		}
+		w.over, rest = record[0] == encrypted, rest[len(record):]
+	}
+	return len(b), nil
 }
 
 func TestWhereTheLogCannotBeServedNothingIs(t *testing.T) {
