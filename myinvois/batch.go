@@ -337,7 +337,7 @@ func (j *Journal) answered(b *batch, said *SubmissionAnswer) ([]Entry, error) {
 	return j.change(b, func(b *batch, e *Entry) {
 		b.UID = said.uid()
 		if d, no := rejected[e.Number]; no {
-			e.State, e.Findings = Rejected, []string{d.Error.String()}
+			e.State, e.Findings = Rejected, []string{inStep("", d.Error)}
 			return
 		}
 		// One that the answer does not name is looked for in the submission.

@@ -160,6 +160,7 @@ func (c *Client) once(ctx context.Context, r request) (*answer, error) {
 		return &answer{got.StatusCode, body, got.Header, hidden}, err
 	}
 	failed := refusal(r.doing, got, body, hidden)
+	failed.login = r.at == loginTaxpayer || r.at == loginIntermediary
 	if failed.Status == http.StatusTooManyRequests {
 		failed.RetryAfter = cmp.Or(failed.RetryAfter, untold)
 		gate.heed(got.Header, failed.RetryAfter)

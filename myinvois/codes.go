@@ -4,8 +4,8 @@ import "strings"
 
 // InWords tells what one of LHDN's signature codes (DS300 to DS338) means, or ""
 // for any other. Source: Pos Digicert's guideline 1.2, as the community copy of
-// LHDN's documentation has it. DS302 also stands for a duplicate in Step03: the
-// step's name tells which.
+// LHDN's documentation has it. DS302, which has two meanings, is told by
+// [DocumentDetails.Findings], where the step's name tells which.
 func InWords(code string) string { return signatureCodes[strings.ToUpper(code)] }
 
 var signatureCodes = map[string]string{
@@ -57,7 +57,34 @@ func (d *DocumentDetails) Findings() []string {
 		if step.Error == nil {
 			continue
 		}
-		said = append(said, strings.TrimSpace(step.Name)+": "+Problem(*step.Error).String())
+		said = append(said, strings.TrimSpace(step.Name)+": "+inStep(step.Name, Problem(*step.Error)))
 	}
 	return said
+}
+
+// inStep tells a problem of a step; without a name, of the checks at the door.
+func inStep(step string, p Problem) string {
+	line := p.String()
+	if words := twofold(step, p); words != "" {
+		line += ": " + words
+	}
+	return line
+}
+
+// twofold tells what DS302 means in a step, or "" where there is none. In that on
+// duplicates it is one, which some answers call DV302.
+func twofold(step string, p Problem) string {
+	duplicates := strings.Contains(strings.ToLower(step), "duplicat") || strings.HasPrefix(strings.TrimSpace(step), "Step03")
+	switch code := strings.ToUpper(p.Code); {
+	case code == "DV302", code == "DS302" && duplicates:
+		return "a document of the same number, type and time of issue was submitted within two hours before; look at what became of that one"
+	case code == "DS302":
+		return "there is not exactly one signature"
+	}
+	for _, d := range p.Details {
+		if words := twofold(step, d); words != "" {
+			return words
+		}
+	}
+	return ""
 }

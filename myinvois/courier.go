@@ -333,6 +333,8 @@ func (r *run) refused(why *Error, since time.Time) error {
 	if !since.IsZero() {
 		return why
 	}
-	_, err := r.Journal.dissolve(r.batch)
-	return errors.Join(why, err)
+	if _, err := r.Journal.dissolve(r.batch); err != nil {
+		return fmt.Errorf("%w; after %v", err, why) // the journal's counts
+	}
+	return why
 }

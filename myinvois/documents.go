@@ -55,7 +55,7 @@ func (c *Client) Submission(ctx context.Context, taxpayer, uid string) (*Submiss
 		} else {
 			all.Documents, all.Overall = append(all.Documents, said.Documents...), said.Overall
 		}
-		if len(said.Documents) < pageSize || len(all.Documents) >= said.Count {
+		if len(said.Documents) < pageSize || len(all.Documents) >= int(said.Count) {
 			break
 		}
 	}
@@ -117,7 +117,7 @@ func (c *Client) Recent(ctx context.Context, taxpayer string, from, to time.Time
 			return nil, err
 		}
 		all = append(all, said.Documents...)
-		pages, counted := said.Metadata.Pages, said.Metadata.Pages > 0
+		pages, counted := int(said.Metadata.Pages), said.Metadata.Pages > 0
 		if len(said.Documents) == 0 || counted && page >= pages || !counted && len(said.Documents) < pageSize {
 			return all, nil
 		}

@@ -98,11 +98,12 @@ func TestBothSpellingsOfFieldsAreRead(t *testing.T) {
 	const step = `{"validationResults":{"status":"Invalid","validationSteps":[{"name":"Step03-Duplicated Submission Validator","status":"Invalid",
 		"error":{"propertyName":null,"propertyPath":null,"errorCode":"Error03","error":"Duplicated Submission Validator","errorMS":"x",
 		"innerError":[{"propertyName":"document","propertyPath":"document","errorCode":"DS302","error":"twice","errorMs":"y","innerError":null}]}}]}}`
+	const twice = "a document of the same number, type and time of issue was submitted within two hours before; look at what became of that one"
 	var d DocumentDetails
 	if err := json.Unmarshal([]byte(step), &d); err != nil {
 		t.Fatal(err)
 	}
-	want := "Step03-Duplicated Submission Validator: Duplicated Submission Validator [Error03]: twice [DS302]"
+	want := "Step03-Duplicated Submission Validator: Duplicated Submission Validator [Error03]: twice [DS302]: " + twice
 	if got := strings.Join(d.Findings(), "\n"); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

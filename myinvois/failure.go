@@ -32,6 +32,7 @@ type Error struct {
 
 	cause  error
 	unsent bool // nothing was sent of what was to be done
+	login  bool // it was a login
 }
 
 // Error tells what happened, what to do next, and the correlation ID.
@@ -68,6 +69,8 @@ func (e *Error) Advice() string {
 	case text != "":
 	case e.Status == http.StatusUnauthorized:
 		text = "log in again; if that does not help, see that the client ID is still active in the portal"
+	case e.Status == http.StatusForbidden && e.login:
+		text = "LHDN answers so to credentials of the other environment (preprod and production each have their own): see that environment of the configuration is theirs; if it is, that the client ID is active and the taxpayer has appointed it"
 	case e.Status == http.StatusForbidden:
 		text = "see in the portal that the taxpayer has appointed you for this, and until when"
 	case e.Status == http.StatusTooManyRequests:

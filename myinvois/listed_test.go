@@ -62,7 +62,7 @@ func TestAllPagesAreReadWhetherTheyAreCountedOrNot(t *testing.T) {
 						return nil, err
 					}
 					w := httptest.NewRecorder()
-					write(w, http.StatusOK, RecentAnswer{Documents: make([]DocumentSummary, row.sizes[page-1]), Metadata: RecentMetadata{Pages: row.counted}})
+					write(w, http.StatusOK, RecentAnswer{Documents: make([]DocumentSummary, row.sizes[page-1]), Metadata: RecentMetadata{Pages: Whole(row.counted)}})
 					return w, nil
 				}}
 				got, err := at(t, s, lasting(t)).Recent(t.Context(), seller, time.Now().Add(-time.Hour), time.Now())

@@ -42,7 +42,7 @@ func (r *run) await(ctx context.Context) error {
 // whole tells whether a submission is over and all that it counts is listed: what is
 // not listed is not part of it.
 func (s *SubmissionStatus) whole() bool {
-	return !s.InProgress() && len(s.Documents) > 0 && len(s.Documents) >= s.Count
+	return !s.InProgress() && len(s.Documents) > 0 && len(s.Documents) >= int(s.Count)
 }
 
 // complete is an error if a submission that is over leaves a document without an

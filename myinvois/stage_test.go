@@ -197,7 +197,7 @@ func (s *stage) logIn(w *httptest.ResponseRecorder, r *http.Request, body []byte
 	}
 	token := fmt.Sprintf("%s/%d", taxpayer, len(s.logins))
 	s.valid[token] = time.Now().Add(life)
-	write(w, http.StatusOK, TokenAnswer{token, "Bearer", int(life.Seconds()), Scope})
+	write(w, http.StatusOK, TokenAnswer{token, "Bearer", Whole(life.Seconds()), Scope})
 }
 
 func (s *stage) take(w *httptest.ResponseRecorder, taxpayer string, body []byte) {
@@ -247,7 +247,7 @@ func (s *stage) tell(w *httptest.ResponseRecorder, uid string) {
 		if t.uid != uid {
 			continue
 		}
-		said := SubmissionStatus{SubmissionUID: uid, Count: len(t.summary), Overall: "Partially Valid", Documents: slices.Clone(t.summary)}
+		said := SubmissionStatus{SubmissionUID: uid, Count: Whole(len(t.summary)), Overall: "Partially Valid", Documents: slices.Clone(t.summary)}
 		if s.now().Sub(t.received) < 6*time.Second { // half of it is known at first
 			said.Overall = "InProgress"
 			for i := range said.Documents {

@@ -3,7 +3,10 @@ package myinvois
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"math"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,7 +51,7 @@ const (
 type TokenAnswer struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
-	ExpiresIn   int    `json:"expires_in"` // seconds
+	ExpiresIn   Whole  `json:"expires_in"` // seconds
 	Scope       string `json:"scope"`
 }
 
@@ -95,7 +98,7 @@ type RejectedDocument struct {
 // SubmissionStatus is a page of what became of a submission's documents.
 type SubmissionStatus struct {
 	SubmissionUID string            `json:"submissionUid"`
-	Count         int               `json:"documentCount"` // in all pages
+	Count         Whole             `json:"documentCount"` // in all pages
 	Received      Instant           `json:"dateTimeReceived"`
 	Overall       string            `json:"overallStatus"` // "in progress", "valid", "partially valid", "invalid"
 	Documents     []DocumentSummary `json:"documentSummary"`
@@ -161,8 +164,8 @@ type RecentAnswer struct {
 
 // RecentMetadata counts the pages.
 type RecentMetadata struct {
-	Pages int `json:"totalPages"`
-	Count int `json:"totalCount"`
+	Pages Whole `json:"totalPages"`
+	Count Whole `json:"totalCount"`
 }
 
 // StateRequest is the body of a change of a document's state.
@@ -309,6 +312,28 @@ func (a *Amount) UnmarshalJSON(text []byte) error {
 	if sum, err := strconv.ParseFloat(string(said), 64); err == nil {
 		*a = Amount(sum)
 	}
+	return nil
+}
+
+// Whole is a whole number on the wire.
+type Whole int
+
+// UnmarshalJSON reads it, also where it is written as a text or with a fraction, which
+// is cut off; null is 0. What is no number is an error: much depends on it.
+func (w *Whole) UnmarshalJSON(text []byte) error {
+	var said word
+	if err := said.UnmarshalJSON(text); err != nil {
+		return err
+	}
+	*w = 0
+	if said == "" {
+		return nil
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(string(said)), 64)
+	if err != nil || !(math.Abs(n) <= 1e9) {
+		return errors.New("a number is written in no way that is one")
+	}
+	*w = Whole(n)
 	return nil
 }
 

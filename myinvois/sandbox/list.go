@@ -117,7 +117,7 @@ func paged[T any](c *call, found []*document, show func(*document) T) reply {
 	return reply{status: http.StatusOK, body: struct {
 		Result   []T                     `json:"result"`
 		Metadata myinvois.RecentMetadata `json:"metadata"`
-	}{shown, myinvois.RecentMetadata{Pages: pages, Count: len(found)}}}
+	}{shown, myinvois.RecentMetadata{Pages: myinvois.Whole(pages), Count: myinvois.Whole(len(found))}}}
 }
 
 // find finds the documents that the caller may know of and the query names.

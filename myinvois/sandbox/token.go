@@ -98,7 +98,7 @@ func (p *Platform) login(c *call) reply {
 	}
 	c.who = identity{client, behalf, behalf != ""}
 	return reply{status: http.StatusOK, body: myinvois.TokenAnswer{
-		AccessToken: p.token(client.ID, behalf, c.now), TokenType: "Bearer", ExpiresIn: int(p.config.TokenLife / time.Second), Scope: myinvois.Scope,
+		AccessToken: p.token(client.ID, behalf, c.now), TokenType: "Bearer", ExpiresIn: myinvois.Whole(p.config.TokenLife / time.Second), Scope: myinvois.Scope,
 	}}
 }
 
