@@ -188,14 +188,18 @@ func hang(ctx context.Context, _ int) error {
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// deadAddress is a port that nobody listens on.
+// deadAddress is a port that nobody listens on, nor will until the test ends: a
+// connection has it.
 func deadAddress(t *testing.T) string {
 	t.Helper()
 	listener := listen(t)
-	if err := listener.Close(); err != nil {
+	t.Cleanup(func() { _ = listener.Close() })
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
 		t.Fatal(err)
 	}
-	return listener.Addr().String()
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 // gated is a port whose connections lead to another one, once the gate is open.
