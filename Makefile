@@ -95,6 +95,11 @@ deb-test: build ## Installs that package, goes from there to a signature by the 
 	@build/packages.sh softhsm2 openssl
 	@build/deb-test.sh "$$(build/deb.sh)"
 
+.PHONY: systemd-test
+systemd-test: build ## The package under a systemd of its own, in a scratch folder: a minute or two. As root.
+	@build/packages.sh mmdebstrap
+	@build/systemd-test.sh "$$(build/deb.sh)"
+
 # What the tests need beside Go.
 .PHONY: packages
 packages:

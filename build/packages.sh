@@ -24,6 +24,7 @@ present() {
     protobuf-compiler-grpc) [ -x /usr/bin/grpc_python_plugin ] ;;
     libprotobuf-dev) [ -f /usr/include/google/protobuf/timestamp.proto ] ;;
     python3-grpcio) /usr/bin/python3 -c 'import grpc, google.protobuf' 2>&1 ;;
+    mmdebstrap) command -v mmdebstrap ;;
     nodejs) command -v node ;;
     npm) command -v npm ;;
     libp11-kit-dev) [ -f /usr/include/p11-kit-1/p11-kit/pkcs11.h ] ;;
