@@ -141,6 +141,21 @@ func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error)
 	return payload, entries, err
 }
 
+// members reads the entries of a batch.
+func (j *Journal) members(b *batch) (entries []Entry, err error) {
+	err = j.view(func(tx *bbolt.Tx) error {
+		for _, id := range b.Documents {
+			e, err := entryAt(tx, number(id))
+			if err != nil {
+				return err
+			}
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	return entries, err
+}
+
 // batch reads a batch.
 func (j *Journal) batch(id uint64) (b *batch, err error) {
 	err = j.view(func(tx *bbolt.Tx) error {

@@ -63,50 +63,76 @@ func (c *Courier) Deliver(ctx context.Context, ids []uint64) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	var running sync.WaitGroup
-	places := make(chan struct{}, atOnce)
-	tell := func(entries []Entry, why error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for _, e := range entries {
-			if err := c.Seen(e, why); err != nil {
-				cancel(err)
-			}
-		}
-	}
+	d := &round{Courier: c, cancel: cancel, places: make(chan struct{}, atOnce), runs: map[uint64]*run{}}
 	for _, e := range unfit {
-		tell([]Entry{e}, damaged(e))
+		d.tell([]Entry{e}, damaged(e))
 	}
-	runs := map[uint64]*run{}
-	for _, b := range batches {
-		runs[b.ID] = &run{Courier: c, batch: b, tell: tell, told: map[uint64]bool{}, places: places, others: runs, answered: make(chan struct{})}
+	runs := make([]*run, len(batches))
+	for i, b := range batches {
+		runs[i] = d.add(b, &splits{left: maxSplits})
 	}
-	for _, b := range batches {
-		r := runs[b.ID]
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
+	for _, r := range runs {
+		if d.enter(ctx) != nil {
 			break
 		}
-		running.Go(func() {
-			defer func() { <-places }()
-			if err := r.deliver(ctx); err != nil {
-				_, ours := errors.AsType[*Error](err)
-				_, damaged := errors.AsType[*damage](err)
-				if !ours && !damaged {
-					cancel(err) // the journal's: nothing can be kept safe without it
-				}
-				r.leave(err)
-			}
-		})
+		d.running.Go(func() { r.work(ctx) })
 	}
-	running.Wait()
+	d.running.Wait()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// round is one Deliver.
+type round struct {
+	*Courier
+	cancel  context.CancelCauseFunc
+	running sync.WaitGroup
+	places  chan struct{} // one for each submission under way
+
+	within sync.Mutex // held for runs
+	runs   map[uint64]*run
+}
+
+// add makes the run of a batch, which is not started yet.
+func (d *round) add(b *batch, s *splits) *run {
+	r := &run{round: d, batch: b, splits: s, told: map[uint64]bool{}, answered: make(chan struct{})}
+	d.within.Lock()
+	defer d.within.Unlock()
+	d.runs[b.ID] = r
+	return r
+}
+
+// of returns the run of a batch, or nil.
+func (d *round) of(id uint64) *run {
+	d.within.Lock()
+	defer d.within.Unlock()
+	return d.runs[id]
+}
+
+// enter takes a place.
+func (d *round) enter(ctx context.Context) error {
+	select {
+	case d.places <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil {
+		<-d.places
+		return err
+	}
+	return nil
+}
+
+func (d *round) tell(entries []Entry, why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range entries {
+		if err := d.Seen(e, why); err != nil {
+			d.cancel(err)
+		}
+	}
 }
 
 // batches returns the submissions that documents are part of, new ones for those
@@ -146,20 +172,36 @@ func (c *Courier) note(format string, args ...any) {
 
 // run is one submission on its way.
 type run struct {
-	*Courier
-	batch *batch
-	tell  func([]Entry, error)
-	told  map[uint64]bool // the entries that were
-
-	places   chan struct{}   // it holds one, but while it is away
-	others   map[uint64]*run // of the same Deliver, by batch
+	*round
+	batch    *batch
+	splits   *splits
+	told     map[uint64]bool // the entries that were
 	answered chan struct{}   // closed when the sending has come to an end
+}
+
+// work brings a submission as far as it gets, in its place, and leaves that.
+func (r *run) work(ctx context.Context) {
+	defer func() { <-r.places }()
+	err := r.deliver(ctx)
+	if err == nil {
+		return
+	}
+	_, ours := errors.AsType[*Error](err)
+	_, damaged := errors.AsType[*damage](err)
+	if !ours && !damaged {
+		r.cancel(err) // the journal's: nothing can be kept safe without it
+	}
+	r.leave(err)
 }
 
 // deliver brings a submission as far as it gets.
 func (r *run) deliver(ctx context.Context) error {
 	if r.batch.UID == "" {
 		entries, err := r.send(ctx)
+		if halves, refused := errors.AsType[*parted](err); refused {
+			r.start(ctx, halves.batches)
+			entries, err = nil, nil
+		}
 		close(r.answered)
 		if err != nil {
 			return err
@@ -169,13 +211,13 @@ func (r *run) deliver(ctx context.Context) error {
 	if r.batch.UID != "" {
 		return r.await(ctx)
 	}
-	for _, id := range r.batch.Documents { // all were rejected
-		e, err := r.Journal.Entry(id)
-		if err == nil && e.Batch == r.batch.ID && !e.State.Final() {
-			err = &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: fmt.Sprintf("document %s has no outcome: run this again later", e.Number)}
-		}
-		if err != nil {
-			return err
+	entries, err := r.Journal.members(r.batch) // all were rejected, or are part of others
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Batch == r.batch.ID && !e.State.Final() {
+			return &Error{Doing: "submitting" + behalf(r.batch.Taxpayer), Message: fmt.Sprintf("document %s has no outcome: run this again later", e.Number)}
 		}
 	}
 	return nil
@@ -300,7 +342,7 @@ func (r *run) claim(ctx context.Context) error {
 			return err
 		}
 		doing := "submitting" + behalf(r.batch.Taxpayer)
-		other := r.others[h.by]
+		other := r.of(h.by)
 		if other == nil || waited[h.by] {
 			return &Error{Doing: doing, Message: h.Error(), unsent: true}
 		}
@@ -332,6 +374,9 @@ func (r *run) away(long func() ([]Entry, error)) ([]Entry, error) {
 func (r *run) refused(why *Error, since time.Time) error {
 	if !since.IsZero() {
 		return why
+	}
+	if len(r.batch.Documents) > 1 && blamesContent(why) && r.splits.take() {
+		return r.halve(why)
 	}
 	if _, err := r.Journal.dissolve(r.batch); err != nil {
 		return fmt.Errorf("%w; after %v", err, why) // the journal's counts

@@ -65,12 +65,12 @@ func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]E
 	for _, d := range status.Documents {
 		uuids[d.UUID], numbers[d.Number] = d, d
 	}
+	entries, err := r.Journal.members(r.batch)
+	if err != nil {
+		return nil, err
+	}
 	learned := map[uint64]Entry{}
-	for _, id := range r.batch.Documents {
-		e, err := r.Journal.Entry(id)
-		if err != nil {
-			return nil, err
-		}
+	for _, e := range entries {
 		if e.Batch != r.batch.ID || e.State.Final() {
 			r.outcome([]Entry{e})
 			continue
@@ -87,7 +87,7 @@ func (r *run) learn(ctx context.Context, status *SubmissionStatus) (map[uint64]E
 			return nil, err
 		}
 		if changed.State != e.State || changed.UUID != e.UUID {
-			learned[id] = changed
+			learned[e.ID] = changed
 		}
 	}
 	return learned, nil
