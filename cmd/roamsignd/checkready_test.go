@@ -41,16 +41,26 @@ func TestAProbeLearnsWhetherTheServiceServes(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			args := append([]string{"check", "--config", config, "--ready"}, row.args...)
-			code, out, errs := ends(t, args...)
+			code, out, errs := answered(t, args...)
 			if row.name == "of the service's files, which are faulty" {
 				for late := time.Now().Add(patience); code == 0 && time.Now().Before(late); { // it looks at them twice a second
-					code, out, errs = ends(t, args...)
+					code, out, errs = answered(t, args...)
 				}
 			}
 			if code != row.code || !strings.Contains(out+errs, row.want) || (code == 0) != (out != "") || strings.Count(out+errs, "\n") > 2 {
 				t.Errorf("got code %d, %q and %q, want %d and %q", code, out, errs, row.code, row.want)
 			}
 		})
+	}
+}
+
+// answered probes until it does not take too long: a second is, on a busy machine.
+func answered(t *testing.T, args ...string) (code int, out, errs string) {
+	t.Helper()
+	for late := time.Now().Add(patience); ; {
+		if code, out, errs = ends(t, args...); !strings.Contains(errs, "in time") || time.Now().After(late) {
+			return code, out, errs
+		}
 	}
 }
 
@@ -71,10 +81,14 @@ func TestAProbeOfAServiceThatIsGoneOrSilentEnds(t *testing.T) {
 			write(t, config, "probe: client.yaml\nlisten: "+row.address+" # "+rest)
 			began := time.Now()
 			code, out, errs := ends(t, "check", "--ready", "--config", config)
+			took := time.Since(began)
+			if row.want != "in time" {
+				code, out, errs = answered(t, "check", "--ready", "--config", config)
+			}
 			if code != 1 || out != "" || !strings.Contains(errs, row.want) {
 				t.Errorf("got code %d, %q and %q, want 1 and %q", code, out, errs, row.want)
 			}
-			if took := time.Since(began); took > 10*readyWithin {
+			if took > 10*readyWithin {
 				t.Errorf("it took %v, where %v is the bound", took, readyWithin)
 			}
 		})
