@@ -1,6 +1,7 @@
 package hsm_test
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/rsa"
@@ -102,11 +103,9 @@ type bed struct {
 	public *rsa.PublicKey
 	shims  []*softhsmtest.Shim
 	open   *hsm.Group
-	late   time.Duration // by which a request may miss its deadline: none on the clock of a bubble
+	given  time.Duration // what each request is given; 0: two seconds, which are enough on the clock of a bubble
+	late   time.Duration // by which a request may miss its deadline: none on that clock
 }
-
-// deadline is what each request is given.
-const deadline = 2 * time.Second
 
 func (b *bed) column(t *testing.T, where place, applied bool) {
 	b.opens(t)
@@ -218,6 +217,7 @@ func (b *bed) ask(t *testing.T, r row, callers int) (failed []error) {
 
 // one makes a request, which keeps the invariant.
 func (b *bed) one(t *testing.T, r row) error {
+	deadline := cmp.Or(b.given, 2*time.Second)
 	ctx, cancel := context.WithTimeout(t.Context(), deadline)
 	defer cancel()
 	digest := randomDigest()

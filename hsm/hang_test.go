@@ -49,7 +49,7 @@ func TestACallThatHangs(t *testing.T) {
 				}
 				token := softhsmtest.Shared(t)
 				token.Config.Sessions = 2
-				b := &bed{public: token.Public, late: 20 * time.Second}
+				b := &bed{public: token.Public, given: 4 * time.Second, late: 20 * time.Second}
 				for _, each := range []*softhsmtest.Token{token, softhsmtest.Twin(t, token)}[:tokens] {
 					b.shims = append(b.shims, softhsmtest.NewShim(t, each))
 				}
