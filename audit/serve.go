@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -14,10 +15,12 @@ import (
 // only to requests that auditor allows, since they hold every caller's taxpayers. A
 // nil auditor allows none. Whoever mounts it asks for a client certificate.
 //
+// A few are answered at a time, so that appending never waits for many.
+//
 // Paths begin at the log's prefix, with the slash (http.StripPrefix). Only files of
 // the log are served, and whatever is not one is not found.
 func Handler(source Source, auditor func(*http.Request) bool) http.Handler {
-	h := handler{source, auditor}
+	h := handler{source, auditor, make(chan struct{}, maxReading)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /"+layout.CheckpointPath, h.checkpoint)
 	mux.HandleFunc("GET /tile/entries/{index...}", h.entries)
@@ -28,6 +31,22 @@ func Handler(source Source, auditor func(*http.Request) bool) http.Handler {
 type handler struct {
 	source  Source
 	auditor func(*http.Request) bool
+	reading chan struct{} // has one element for each who reads
+}
+
+// maxReading is how many read at a time. Who appends shares the disk with them, or
+// the connections to the database.
+const maxReading = 4
+
+// read reads when it may.
+func (h handler) read(ctx context.Context, from func(context.Context) ([]byte, error)) ([]byte, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case h.reading <- struct{}{}:
+	}
+	defer func() { <-h.reading }()
+	return from(ctx)
 }
 
 // Caching: what a path names never changes, but for the checkpoint. What only
@@ -39,7 +58,7 @@ const (
 )
 
 func (h handler) checkpoint(w http.ResponseWriter, r *http.Request) {
-	content, err := h.source.Checkpoint(r.Context())
+	content, err := h.read(r.Context(), h.source.Checkpoint)
 	answer(w, content, err, "text/plain; charset=utf-8", changing)
 }
 
@@ -50,7 +69,7 @@ func (h handler) tile(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	content, err := h.source.Tile(r.Context(), level, index, width)
+	content, err := h.read(r.Context(), func(ctx context.Context) ([]byte, error) { return h.source.Tile(ctx, level, index, width) })
 	if length := int(width) * len(Digest{}); length > 0 && len(content) > length {
 		content = content[:length] // the full tile stood in
 	}
@@ -67,7 +86,7 @@ func (h handler) entries(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	content, err := h.source.Entries(r.Context(), index, width)
+	content, err := h.read(r.Context(), func(ctx context.Context) ([]byte, error) { return h.source.Entries(ctx, index, width) })
 	if lines, broken := split(content); broken == nil && width > 0 && len(lines) > int(width) {
 		length := 0
 		for _, line := range lines[:width] {

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -9,7 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/roamsign/roamsign/audit"
 )
@@ -118,6 +122,54 @@ func TestEntriesAreServedToAuditorsOnly(t *testing.T) {
 	if unguarded.Code != http.StatusForbidden {
 		t.Errorf("nobody says who is an auditor: got %d, want %d", unguarded.Code, http.StatusForbidden)
 	}
+}
+
+// slowSource answers once it is free to.
+type slowSource struct {
+	audit.Source
+	reading *atomic.Int64
+	free    chan struct{}
+}
+
+func (s slowSource) Tile(context.Context, uint64, uint64, uint8) ([]byte, error) {
+	s.reading.Add(1)
+	<-s.free
+	return []byte("tile"), nil
+}
+
+func TestAFewReadTheLogAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most, all = 4, 30
+		source := slowSource{reading: &atomic.Int64{}, free: make(chan struct{})}
+		handler := audit.Handler(source, nil)
+		ask := func(ctx context.Context) int {
+			answer := httptest.NewRecorder()
+			handler.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/tile/0/000", nil))
+			return answer.Code
+		}
+		var asking sync.WaitGroup
+		for range all {
+			asking.Go(func() {
+				if code := ask(t.Context()); code != http.StatusOK {
+					t.Errorf("got %d, want %d", code, http.StatusOK)
+				}
+			})
+		}
+		synctest.Wait()
+		if reading := source.reading.Load(); reading != most {
+			t.Errorf("%d read at a time, want %d", reading, most)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if code := ask(gone); code != http.StatusServiceUnavailable {
+			t.Errorf("who has gone: got %d, want %d", code, http.StatusServiceUnavailable)
+		}
+		close(source.free)
+		asking.Wait()
+		if reading := source.reading.Load(); reading != all {
+			t.Errorf("%d were answered, want %d", reading, all)
+		}
+	})
 }
 
 func TestALogIsCheckedFromAfar(t *testing.T) {
