@@ -141,6 +141,19 @@ func (j *Journal) payload(b *batch) (payload []byte, entries []Entry, err error)
 	return payload, entries, err
 }
 
+// Sent tells when an entry was last sent, by the platform's clock; zero if it never
+// was.
+func (j *Journal) Sent(e Entry) (at time.Time, err error) {
+	if e.Batch == 0 {
+		return at, nil
+	}
+	b, err := j.batch(e.Batch)
+	if err != nil {
+		return at, err
+	}
+	return b.LastSent, nil
+}
+
 // members reads the entries of a batch.
 func (j *Journal) members(b *batch) (entries []Entry, err error) {
 	err = j.view(func(tx *bbolt.Tx) error {

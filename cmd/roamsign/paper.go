@@ -161,11 +161,35 @@ func (r *submission) recall(p *paper) error {
 		r.adopt(p, known)
 		return nil
 	}
+	if known != nil {
+		if err := r.forewarn(p, *known); err != nil {
+			return err
+		}
+	}
 	other, err := r.journal.Numbered(p.taxpayer.TIN, p.facts.BRN, p.facts.Type, p.facts.Number)
 	if err != nil || other == nil || r.force || other.State == myinvois.Signed || repeatable(other.State) {
 		return err
 	}
 	return fmt.Errorf("number %s was submitted with other content (from %s): it is %s; --force submits this one as well", p.facts.Number, other.Name, told(*other))
+}
+
+// duplicateWindow is for how long LHDN refuses the same submission.
+const duplicateWindow = 10 * time.Minute
+
+// forewarn tells that submitting the very bytes anew may take a while. What is signed
+// on the way has other bytes.
+func (r *submission) forewarn(p *paper, known myinvois.Entry) error {
+	if known.Hash != p.input {
+		return nil
+	}
+	sent, err := r.journal.Sent(known)
+	over := sent.Add(duplicateWindow)
+	if err != nil || sent.IsZero() || !time.Now().Before(over) {
+		return err
+	}
+	r.report.complain(p.name, fmt.Errorf("note: these very bytes were submitted at %s; LHDN refuses the same submission for ten minutes, so this may wait until %s; a corrected document need not, nor one that is given unsigned and signed anew",
+		sent.Format(time.RFC3339), over.Format(time.RFC3339)))
+	return nil
 }
 
 // repeatable tells whether a document may be submitted again.

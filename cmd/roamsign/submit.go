@@ -32,7 +32,8 @@ and one that has given its intermediary the right to submit, today.
 What is to be sent is written down in a journal before it is sent, so this can be
 interrupted at any point and run again with the same files: it goes on where it
 was. A document that was submitted is not submitted again, whatever is run;
---again does so with those that were rejected, invalid or cancelled.
+--again does so with those that were rejected, invalid or cancelled; of one that is
+given signed, LHDN refuses the same bytes for ten minutes.
 
 Name many files at once: each run logs in anew, which LHDN allows 12 times a minute.
 Runs that share a journal keep to that together: one more waits, and says so.

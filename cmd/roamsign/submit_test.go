@@ -1,10 +1,12 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/roamsign/roamsign/internal/command"
 	"github.com/roamsign/roamsign/myinvois"
@@ -44,5 +46,36 @@ func TestStatusIsShownWhileSubmitRuns(t *testing.T) {
 	code := run(t.Context(), []string{"status", "--platform", config}, command.Streams{Out: &out, Err: &errs})
 	if code != command.OK || !strings.HasPrefix(out.String(), "INV-1  -  Signed  ") {
 		t.Errorf("got exit code %d, %q, %s want the document", code, &out, &errs)
+	}
+}
+
+func TestWhoSubmitsTheSameBytesAnewIsToldThatItMayTakeAWhile(t *testing.T) {
+	c := counting(t)
+	e := written(t, c, company, "", "INV-1", "v1")
+	c.platform = answering(t, func(*http.Request) (int, string) {
+		return http.StatusAccepted, `{"submissionUid":null,"rejectedDocuments":[{"invoiceCodeNumber":"INV-1","error":{"code":"1"}}]}`
+	})
+	r, _ := running(c, submitting{wait: time.Hour})
+	if err := r.deliver(t.Context(), []uint64{e.ID}); err != nil {
+		t.Fatal(err)
+	}
+	for name, row := range map[string]struct {
+		content string
+		again   bool
+		told    bool
+	}{
+		"the same bytes":       {"v1", true, true},
+		"it was not asked for": {"v1", false, false},
+		"corrected":            {"v2", true, false},
+	} {
+		r, said := running(c, submitting{again: row.again})
+		p := paperOf(company, "", "INV-1", row.content)
+		err := r.represent(p)
+		if err == nil {
+			err = r.recall(p)
+		}
+		if told := strings.Contains(said.String(), "LHDN refuses the same submission for ten minutes"); err != nil || told != row.told {
+			t.Errorf("%s: got %q, %v, want it told: %t", name, said, err, row.told)
+		}
 	}
 }
