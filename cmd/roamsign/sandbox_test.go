@@ -194,7 +194,7 @@ func fetch(t *testing.T, authority, address string) string {
 
 func TestASecondStartUsesWhatIsThere(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sandbox")
-	s := startStand(t, dir, "--roots", signingRoots(t))
+	s := startStand(t, dir, "--roots", signingRoots(t), "--listen", "127.83.12.2:0") // where nothing else takes the port meanwhile
 	files := []string{standWorld, standCredentials, standPlatform, standCA, standServer, standKey, standRoots, standReady}
 	before := map[string]string{}
 	for _, name := range files {
