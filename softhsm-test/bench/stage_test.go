@@ -184,7 +184,11 @@ func (s *stage) employ(o orders) *server {
 	s.b.Helper()
 	o.Dir, o.Module = s.dir, s.token.Module
 	if dir := os.Getenv("BENCH_PROFILE"); dir != "" {
-		o.Profile = filepath.Join(dir, fmt.Sprintf("%s-%v.prof", o.Role, o.Delay))
+		name := fmt.Sprintf("%s-%v.prof", o.Role, o.Delay)
+		if o.Forget {
+			name = "forgetful-" + name
+		}
+		o.Profile = filepath.Join(dir, name)
 	}
 	command := exec.CommandContext(context.WithoutCancel(s.b.Context()), os.Args[0])
 	command.Env = append(command.Environ(), servant+"=1")
