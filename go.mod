@@ -3,6 +3,7 @@ module github.com/roamsign/roamsign
 go 1.26.0
 
 require (
+	filippo.io/bigmod v0.1.0
 	github.com/ThalesIgnite/crypto11 v1.2.5
 	github.com/beevik/etree v1.8.1
 	github.com/go-sql-driver/mysql v1.9.3

@@ -1,17 +1,18 @@
 package signer
 
 import (
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"time"
 
 	"github.com/roamsign/roamsign/ca"
 	"github.com/roamsign/roamsign/internal/fault"
+	"github.com/roamsign/roamsign/internal/pkcs1"
 	"github.com/roamsign/roamsign/policy"
 	"github.com/roamsign/roamsign/xades"
 )
@@ -22,16 +23,18 @@ type certificate struct {
 	leaf        *x509.Certificate
 	block       *xades.Leaf // the same, for signature blocks
 	chain       []*x509.Certificate
-	public      *rsa.PublicKey
+	verifier    *pkcs1.Verifier
 	fingerprint [32]byte  // SHA-256 over the DER
 	from        time.Time // when it comes into force
 }
 
+// newCertificate takes a certificate of which [verifierOf] has a verifier.
 func newCertificate(key Key, leaf *x509.Certificate, chain []*x509.Certificate, from time.Time) *certificate {
+	verifier, _ := verifierOf(leaf)
 	return &certificate{
 		key: key, leaf: leaf, chain: chain, from: from,
 		block:       xades.NewLeaf(leaf),
-		public:      leaf.PublicKey.(*rsa.PublicKey),
+		verifier:    verifier,
 		fingerprint: sha256.Sum256(leaf.Raw),
 	}
 }
@@ -53,8 +56,14 @@ type Next struct {
 }
 
 func (n *Next) check() error {
-	if n != nil && (n.Key == nil || n.Certificate == nil || n.From.IsZero() || !strong(n.Certificate)) {
-		return errors.New("the next signing certificate lacks its key or its time, or its key is not RSA of 2048 bits or more")
+	switch {
+	case n == nil:
+		return nil
+	case n.Key == nil || n.Certificate == nil || n.From.IsZero():
+		return errors.New("the next signing certificate lacks its key or its time")
+	}
+	if _, err := verifierOf(n.Certificate); err != nil {
+		return fmt.Errorf("the next signing certificate: %w", err)
 	}
 	return nil
 }

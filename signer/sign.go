@@ -3,8 +3,6 @@ package signer
 import (
 	"cmp"
 	"context"
-	"crypto"
-	"crypto/rsa"
 	"fmt"
 	"time"
 
@@ -181,7 +179,7 @@ func (c *certificate) ask(ctx context.Context, digest [32]byte, turn turn) (raw 
 
 // verify makes a signature of what the key gave, if it is one.
 func (c *certificate) verify(digest [32]byte, raw []byte) (signature, error) {
-	if err := rsa.VerifyPKCS1v15(c.public, crypto.SHA256, digest[:], raw); err != nil {
+	if err := c.verifier.Verify(digest, raw); err != nil {
 		return nil, &fault.Error{
 			Kind: fault.SignatureWrong, RetryAfter: time.Second,
 			Err: fmt.Errorf("verifying the signature under the certificate: %w", err),

@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/roamsign/roamsign/ca"
+	"github.com/roamsign/roamsign/internal/pkcs1"
 	"github.com/roamsign/roamsign/policy"
 )
 
@@ -183,16 +184,20 @@ func (p *Parts) check() error {
 	if p.Certificate == nil {
 		return errors.Join(append(faults, errors.New("there is no signing certificate"))...)
 	}
-	if !strong(p.Certificate) {
-		faults = append(faults, errors.New("the signing certificate's key is not RSA of 2048 bits or more"))
+	if _, err := verifierOf(p.Certificate); err != nil {
+		faults = append(faults, fmt.Errorf("the signing certificate: %w", err))
 	}
 	return errors.Join(append(faults, p.Next.check())...)
 }
 
-// strong tells whether a certificate's key is one that documents are signed with.
-func strong(c *x509.Certificate) bool {
+// verifierOf returns what verifies signatures under a certificate, if its key is one
+// that documents are signed with: RSA, of 2048 bits or more.
+func verifierOf(c *x509.Certificate) (*pkcs1.Verifier, error) {
 	public, ok := c.PublicKey.(*rsa.PublicKey)
-	return ok && public.N.BitLen() >= 2048
+	if !ok {
+		return nil, fmt.Errorf("its key is %T, not RSA", c.PublicKey)
+	}
+	return pkcs1.New(public)
 }
 
 // SetPolicy puts another policy in force for requests that begin from now on.

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/roamsign/roamsign/internal/pkcs1"
 )
 
 // Bounds on a certificate, checked before any arithmetic with it.
@@ -64,6 +66,7 @@ func checkCertificate(cert *x509.Certificate, at time.Time) (*rsa.PublicKey, err
 type Leaf struct {
 	cert          *x509.Certificate
 	inXML, inJSON func() (values, error)
+	verifier      func() (*pkcs1.Verifier, error)
 }
 
 // NewLeaf makes a Leaf of a certificate, which must not be changed afterwards.
@@ -74,7 +77,14 @@ func NewLeaf(cert *x509.Certificate) *Leaf {
 			return v, err
 		})
 	}
-	return &Leaf{cert: cert, inXML: in(XML), inJSON: in(JSON)}
+	verifier := sync.OnceValues(func() (*pkcs1.Verifier, error) {
+		key, err := rsaKey(cert)
+		if err != nil {
+			return nil, err
+		}
+		return pkcs1.New(key)
+	})
+	return &Leaf{cert: cert, inXML: in(XML), inJSON: in(JSON), verifier: verifier}
 }
 
 // certificateValues fills in what a signature block of the format says of its

@@ -2,8 +2,6 @@ package xades
 
 import (
 	"bytes"
-	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -11,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/roamsign/roamsign/internal/pkcs1"
 )
 
 // Options say how a document is prepared. The zero Options take a document of
@@ -42,7 +42,7 @@ func signedVersion(version string) bool { return version == "1.1" || version == 
 type Draft struct {
 	format      Format
 	facts       Facts
-	key         *rsa.PublicKey
+	verifier    *pkcs1.Verifier
 	canonical   []byte
 	props       []byte
 	docDigest   [sha256.Size]byte
@@ -109,6 +109,10 @@ func (l *Leaf) Prepare(document []byte, signingTime time.Time, options Options) 
 	if err != nil {
 		return nil, err
 	}
+	verifier, err := l.verifier()
+	if err != nil {
+		return nil, err
+	}
 	doc, err := readUnsigned(document, options)
 	if err != nil {
 		return nil, err
@@ -123,7 +127,7 @@ func (l *Leaf) Prepare(document []byte, signingTime time.Time, options Options) 
 	}
 	v := &own
 	v.signingTime = signingTime.Format(timeLayout)
-	d := &Draft{format: doc.format, facts: doc.header.facts(), key: key, canonical: doc.canonical, warnings: doc.warnings}
+	d := &Draft{format: doc.format, facts: doc.header.facts(), verifier: verifier, canonical: doc.canonical, warnings: doc.warnings}
 	d.docDigest = sha256.Sum256(doc.canonical)
 	d.props = doc.props(v)
 	d.propsDigest = sha256.Sum256(d.props)
@@ -164,7 +168,7 @@ func (d *Draft) checkSize() error {
 // returns the signed document: the exact bytes to submit. A signature that does
 // not verify under the certificate is refused with [ErrSignature].
 func (d *Draft) Complete(signature []byte) ([]byte, error) {
-	if err := rsa.VerifyPKCS1v15(d.key, crypto.SHA256, d.docDigest[:], signature); err != nil {
+	if err := d.verifier.Verify(d.docDigest, signature); err != nil {
 		return nil, fmt.Errorf("%w under the certificate: it was made with another key or over another digest", ErrSignature)
 	}
 	signed := slices.Concat(d.pieces...)

@@ -17,6 +17,7 @@ const testsOnly = "tests"
 var floors = map[string]string{
 	"proto/roamsign/v1":  "0",
 	"internal/fault":     "0",
+	"internal/pkcs1":     "0",
 	"internal/strict":    "0",
 	"xades":              "1",
 	"hsm":                "1",
