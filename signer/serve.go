@@ -71,7 +71,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		failed = fmt.Errorf("accepting connections: %w", err)
 	case <-ctx.Done():
 		_ = listener.Close()
-		<-accepting
+		_ = <-accepting // which says that it was closed
 	}
 	cancel()
 	state.Shutdown()

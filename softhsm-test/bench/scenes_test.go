@@ -80,13 +80,16 @@ func compared(name, of string, own, base series) row {
 	return r
 }
 
+// connectionsFor is how many connections so many callers share: one carries 100
+// requests at once.
+func connectionsFor(callers int) int { return 1 + callers/100 }
+
 // singles is SignDigest by so many callers.
 func singles(count int) func(*stage) []row {
 	return func(s *stage) []row {
 		own, plain := s.roamsignd(), s.grpc()
-		connections := 1 + count/100 // a connection carries so many requests at once
-		own.connect(connections)
-		plain.connect(connections)
+		own.connect(connectionsFor(count))
+		plain.connect(connectionsFor(count))
 		all := alternate(s.pace.rounds, s.pace.span, s.threads(min(count, 64)), plain.by(count, plain.single), own.by(count, own.single))
 		r := compared(fmt.Sprintf("signdigest/c%d", count), ofGRPC, all[2], all[1])
 		r.OfLimit = all[2].by(all[0])
@@ -203,19 +206,22 @@ func (s *stage) record() []row {
 // ceiling is the service in front of a token that takes a fixed time, beside a
 // bare server in front of the same.
 func ceiling(suffix string, delay time.Duration) func(*stage) []row {
-	const sessions = 8
+	// So many that the disk's time for a batch of entries is not what limits.
+	const sessions, singly, inHundreds = 8, 256, 16
 	return func(s *stage) []row {
 		plain := s.employ(orders{Role: "table", Sessions: sessions, Delay: delay})
 		own := s.employ(orders{Role: "standin", Sessions: sessions, Delay: delay}).learn()
+		plain.connect(connectionsFor(singly))
+		own.connect(connectionsFor(singly))
 		of, note := "bare gRPC, same table", ""
-		contenders := []contender{plain.by(64, plain.single), own.by(64, own.single), own.by(4, own.hundred)}
+		contenders := []contender{plain.by(singly, plain.single), own.by(singly, own.single), own.by(inHundreds, own.hundred)}
 		if delay > 0 {
 			of, note = "sessions by time", fmt.Sprintf("%d sessions", sessions)
 			contenders[0] = func(span time.Duration) round {
 				return round{signatures: int(sessions * span / delay), took: span}
 			}
 		} else {
-			contenders = append(contenders, plain.by(4, plain.hundred))
+			contenders = append(contenders, plain.by(inHundreds, plain.hundred))
 		}
 		all := alternate(s.pace.rounds, s.pace.span, contenders...)
 		rows := []row{
