@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,12 +48,12 @@ const together = 64
 // take reads the documents, decides for whom each is submitted, and finds those
 // that the journal knows. What cannot be submitted is reported.
 func (r *submission) take(ctx context.Context, files []string) ([]*paper, error) {
+	r.report = newReporter(r.streams, len(files), "submitting", "valid")
 	if r.resume {
 		return r.resumed()
 	}
 	var papers []*paper
 	given := map[string]string{} // what may be submitted once, to its file
-	r.report = newReporter(r.streams, 0, "", "")
 	for _, name := range files {
 		p, err := r.one(ctx, name)
 		if err == nil {
@@ -74,6 +75,8 @@ func (r *submission) take(ctx context.Context, files []string) ([]*paper, error)
 func (r *submission) refuse(name string, err error) {
 	r.code = max(r.code, codeOf(err))
 	r.report.complain(name, fmt.Errorf("not sent: %w", advised(err)))
+	r.report.amiss("not sent", 1)
+	r.report.step()
 }
 
 // once refuses what is named twice, in one run.
@@ -204,16 +207,14 @@ func (r *submission) adopt(p *paper, e *myinvois.Entry) {
 
 // resumed are the documents that earlier runs have left.
 func (r *submission) resumed() ([]*paper, error) {
-	r.report = newReporter(r.streams, 0, "", "")
 	left, err := r.journal.Unfinished()
 	if err != nil {
 		return nil, err
 	}
+	left = slices.DeleteFunc(left, func(e myinvois.Entry) bool { return !concerns(r.tin, e) })
+	r.report = newReporter(r.streams, len(left), "submitting", "valid")
 	var papers []*paper
 	for _, e := range left {
-		if !concerns(r.tin, e) {
-			continue
-		}
 		p := &paper{name: filepath.Base(e.Name), signed: true}
 		if p.taxpayer, err = r.of(e.Taxpayer, ""); err == nil {
 			err = r.may(p.taxpayer, policy.Submit, time.Now())
@@ -268,6 +269,7 @@ func (r *submission) prepare(ctx context.Context, papers []*paper) error {
 		}
 		if why := pointless(ctx, err); why != nil {
 			r.report.complain("", fmt.Errorf("%d documents are not signed, and not sent: %w", len(unsigned)-done+1, why))
+			r.report.amiss("not sent", len(unsigned)-done+1)
 			r.code = max(r.code, command.Failed)
 			break
 		}

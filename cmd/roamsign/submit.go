@@ -108,10 +108,10 @@ func (s *submitting) run(ctx context.Context, streams command.Streams, files []s
 // all brings every document as far as it gets, and reports each.
 func (r *submission) all(ctx context.Context, files []string) error {
 	papers, err := r.take(ctx, files)
+	defer r.report.hide() // of a run that breaks off, too
 	if err != nil {
 		return err
 	}
-	r.report = newReporter(r.streams, len(papers), "submitting", "valid")
 	if err := r.prepare(ctx, papers); err != nil {
 		return err
 	}
@@ -182,8 +182,21 @@ func (r *submission) seen(e myinvois.Entry, why error) error {
 	if !errors.Is(why, context.Canceled) && !errors.Is(why, context.DeadlineExceeded) {
 		r.report.complain(r.nameOf(e), fmt.Errorf("%s: %w", e.State, why))
 	}
-	r.report.step()
+	r.count(e, string(e.State))
 	return nil
+}
+
+// count counts a document of this run as one that something became of.
+func (r *submission) count(e myinvois.Entry, what string) {
+	if r.papers[e.ID] == nil {
+		return // of an earlier run, in the same submission
+	}
+	if e.State == myinvois.Valid {
+		r.report.signed++
+	} else {
+		r.report.amiss(what, 1)
+	}
+	r.report.step()
 }
 
 // tell prints a document's line.
@@ -196,12 +209,10 @@ func (r *submission) tell(e myinvois.Entry) {
 		note += "  " + link
 	}
 	r.report.line("%s: %s%s", oneLine(r.nameOf(e)), told(e), note)
-	if e.State == myinvois.Valid {
-		r.report.signed++
-	} else {
+	if e.State != myinvois.Valid {
 		r.code = max(r.code, command.Failed)
 	}
-	r.report.step()
+	r.count(e, string(e.State))
 }
 
 // nameOf is the file that a document is of: of this run, or of an earlier one.
