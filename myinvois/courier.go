@@ -379,7 +379,7 @@ func (r *run) refused(why *Error, since time.Time) error {
 		return r.halve(why)
 	}
 	if _, err := r.Journal.dissolve(r.batch); err != nil {
-		return fmt.Errorf("%w; after %v", err, why) // the journal's counts
+		return fmt.Errorf("%w; after %s", err, why.Error()) // the journal's counts
 	}
 	return why
 }

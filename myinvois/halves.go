@@ -61,7 +61,7 @@ func (r *run) halve(why *Error) error {
 	n := len(r.batch.Documents)
 	batches, err := r.Journal.halve(r.batch)
 	if err != nil {
-		return fmt.Errorf("%w; after %v", err, why) // the journal's counts
+		return fmt.Errorf("%w; after %s", err, why.Error()) // the journal's counts
 	}
 	if r.splits.first() {
 		r.note("%d documents were refused together, which may be the fault of one: looking for it by sending them in parts: %v", n, why)
