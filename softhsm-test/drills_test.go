@@ -48,6 +48,14 @@ func drill(t *testing.T, token *softhsmtest.Token, deadline time.Duration) *dril
 	return d
 }
 
+// settles waits until nobody meets any more what befell the token: all its sessions
+// are open again, and the requests under way began after that.
+func (d *drilled) settles() {
+	d.t.Helper()
+	until(d.t, "all sessions are open", patience, func() bool { return d.shim.Sessions() == d.open.Sessions()+1 })
+	d.load.settles()
+}
+
 // wantWhole fails the test unless the token is ready, signs, and has as many
 // sessions as it began with.
 func (d *drilled) wantWhole() {
@@ -71,6 +79,7 @@ func TestDrillOneDeviceErrorCostsNoCallerAnything(t *testing.T) {
 			for range atFull(3, 50) {
 				d.shim.Fail(function, pkcs11.CKR_DEVICE_ERROR, 1)
 				d.goesOn(2)
+				d.settles()
 			}
 			d.wantWhole()
 			d.unharmed(time.Time{}, time.Second)
@@ -92,6 +101,7 @@ func TestDrillLostSessionsCostNoCallerAnything(t *testing.T) {
 				lose(d.shim)
 				until(t, "somebody has logged in again", 10*time.Second, func() bool { return d.shim.Calls("C_Login")-logins > i })
 				d.goesOn(5)
+				d.settles()
 			}
 			d.wantWhole()
 			d.unharmed(time.Time{}, time.Second)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sort"
 	"sync"
 	"testing"
@@ -41,6 +42,7 @@ type load struct {
 	asking   sync.WaitGroup
 
 	mu       sync.Mutex
+	making   [callers]time.Time // when each caller's request began; zero between two
 	requests []request
 	judged   int           // how many of them were in time, or told not to have been
 	beats    []time.Time   // when a plain goroutine got its turn, which wants it after each pause
@@ -81,8 +83,8 @@ func askFor(t *testing.T, deadline time.Duration, sign func(context.Context) err
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	l := &load{t: t, sign: sign, deadline: deadline, stop: stop}
-	for range callers {
-		l.asking.Go(func() { every(ctx, pause, l.one) })
+	for caller := range callers {
+		l.asking.Go(func() { every(ctx, pause, func() { l.one(caller) }) })
 	}
 	last := time.Now()
 	l.asking.Go(func() {
@@ -129,14 +131,18 @@ func (l *load) end() {
 }
 
 // one makes a request.
-func (l *load) one() {
+func (l *load) one(caller int) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.deadline)
 	defer cancel()
 	began := time.Now()
+	l.mu.Lock()
+	l.making[caller] = began
+	l.mu.Unlock()
 	err := l.sign(ctx)
 	r := request{began, time.Now(), err}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.making[caller] = time.Time{}
 	l.requests = append(l.requests, r)
 	if _, classified := errors.AsType[*fault.Error](err); err != nil && !classified {
 		l.t.Errorf("got an error of no kind: %v", err)
@@ -171,6 +177,18 @@ func (l *load) goesOn(each int) {
 	since := time.Now()
 	until(l.t, fmt.Sprintf("%d more requests are signed", each*callers), patience, func() bool {
 		return len(l.all(since))-len(l.failed(since)) >= each*callers
+	})
+}
+
+// settles waits until all requests that are under way have ended, so that none of
+// them meets what comes next on top of what it met before.
+func (l *load) settles() {
+	l.t.Helper()
+	now := time.Now()
+	until(l.t, "the requests under way have ended", patience, func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return !slices.ContainsFunc(l.making[:], func(began time.Time) bool { return !began.IsZero() && began.Before(now) })
 	})
 }
 

@@ -39,6 +39,7 @@ func TestDrillSessionsLostAsOneIsOpened(t *testing.T) {
 				d.shim.LoseSessionsAt(function)
 				d.shim.Fail("C_Sign", pkcs11.CKR_FUNCTION_FAILED, 1)
 			})
+			d.settles()
 		}
 	}
 	d.wantWhole()
