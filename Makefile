@@ -84,6 +84,13 @@ examples: build ## The examples in Python and JavaScript, run against a signer o
 	@build/packages.sh softhsm2 protobuf-compiler protobuf-compiler-grpc libprotobuf-dev python3-grpcio nodejs npm
 	@build/examples.sh
 
+.PHONY: examples-more
+examples-more: build ## The same for those in PHP and Java, which want much from Debian: a JDK and netty.
+	@build/packages.sh softhsm2 protobuf-compiler protobuf-compiler-grpc libprotobuf-dev php-cli php-curl php-google-protobuf \
+	  default-jdk-headless libgrpc-java protobuf-compiler-grpc-java-plugin libprotobuf-java libguava-java libnetty-java libnetty-tcnative-java \
+	  libnetty-tcnative-jni libperfmark-java libgeronimo-annotation-1.3-spec-java libjsr305-java
+	@build/examples.sh php java
+
 # No paths of the machine that built it.
 .PHONY: deb
 deb: export GOFLAGS = -trimpath
