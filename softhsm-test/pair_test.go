@@ -126,6 +126,7 @@ func TestDrillEveryFaultInOneOfTwo(t *testing.T) {
 			}
 		}
 		p.ready(i%2, true)
+		p.settles()
 	}
 	p.wantWhole()
 	p.unharmed(time.Time{}, 2*time.Second)
@@ -141,6 +142,7 @@ func TestDrillOutageOfOneOfTwo(t *testing.T) {
 		p.shims[away].Back()
 		p.ready(away, true)
 		p.goesOn(5)
+		p.settles()
 	}
 	p.wantWhole()
 	p.unharmed(time.Time{}, 2*time.Second)
@@ -223,6 +225,7 @@ func TestDrillOutageOfOneOfTwoRemoteTokens(t *testing.T) {
 		remotes[i%2].Restart()
 		p.ready(i%2, true)
 		p.goesOn(10)
+		p.settles()
 	}
 	p.end()
 	p.unharmed(time.Time{}, 2*time.Second)
