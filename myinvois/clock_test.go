@@ -31,6 +31,27 @@ func TestAClockThatWasFastAtTheSendingCostsNothing(t *testing.T) {
 	}
 }
 
+func TestAClockThatIsAlwaysWrongCostsNothing(t *testing.T) {
+	for _, slow := range []time.Duration{-24 * time.Hour, -time.Hour, -7 * time.Minute, 7 * time.Minute, time.Hour} {
+		for _, later := range []time.Duration{time.Minute, 20 * time.Minute, 3 * time.Hour} {
+			t.Run(fmt.Sprintf("by %v, looked at %v later", slow, later), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := &stage{after: onlyFor("submit", 1, cut), slow: slow, told: true}
+					j := opened(t, filepath.Join(t.TempDir(), "journal"))
+					ids := numbered(t, j, 1)
+					interrupted(t, at(t, s, lasting(t)), j, ids)
+					time.Sleep(later)
+					got := deliver(t.Context(), at(t, s, lasting(t)), j, ids)
+					if got.outcomes["INV-0"] != Valid {
+						t.Errorf("got %v, %v", got.outcomes, got.reasons)
+					}
+					once(t, s, 1)
+				})
+			})
+		}
+	}
+}
+
 func TestThePlatformsTimeIsTakenFromItsAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		now := time.Now()

@@ -94,6 +94,9 @@ func (r *run) look(ctx context.Context, since time.Time) (uid string, err error)
 	if err != nil {
 		return "", err
 	}
+	if _, err := r.Client.Login(ctx, r.batch.Taxpayer); err != nil { // so that the platform's time is known
+		return "", err
+	}
 	now := r.Client.clock.now()
 	to := r.batch.LastSent.Add(r.Client.timeout + skew)
 	if since.After(now) { // the clock was set back, nobody knows by how much

@@ -151,9 +151,10 @@ func (s *stage) work(w *httptest.ResponseRecorder, r *http.Request, kind string,
 		s.tell(w, strings.TrimPrefix(r.URL.Path, PathSubmissions))
 	case "recent":
 		from, _ := time.Parse(time.RFC3339, r.URL.Query().Get("submissionDateFrom"))
+		to, _ := time.Parse(time.RFC3339, r.URL.Query().Get("submissionDateTo"))
 		said := RecentAnswer{Metadata: RecentMetadata{Pages: 1}}
 		for _, t := range s.taken {
-			if t.taxpayer == taxpayer && !t.received.Before(from) {
+			if t.taxpayer == taxpayer && !t.received.Before(from) && !t.received.After(to) {
 				said.Documents = append(said.Documents, t.summary...)
 			}
 		}
