@@ -39,7 +39,7 @@ func (r *reloader) takeNext() ([]string, error) {
 	}
 	if next.same(r.setup.next) {
 		r.setup = &with
-		r.tellNext(next)
+		r.tellNext("signing.next is as before", next)
 		return nil, nil
 	}
 	with.next = next
@@ -60,16 +60,16 @@ func (r *reloader) takeNext() ([]string, error) {
 	if next == nil {
 		r.log.Warn("no signing certificate is to follow any more")
 	}
-	r.tellNext(next)
+	r.tellNext("a signing certificate is to follow", next)
 	r.warnOf(with.policy)
 	return nil, nil
 }
 
-// tellNext tells the log which certificate follows, if one does.
-func (r *reloader) tellNext(next *successor) {
+// tellNext tells the log of the certificate that follows, or followed, if one does.
+func (r *reloader) tellNext(what string, next *successor) {
 	if next != nil {
 		sum := sha256.Sum256(next.chain[0].Raw)
-		r.log.Info("a signing certificate is to follow", "certificate", hex.EncodeToString(sum[:]), "from", stamp(next.from))
+		r.log.Info(what, "certificate", hex.EncodeToString(sum[:]), "from", stamp(next.from))
 	}
 }
 

@@ -144,7 +144,7 @@ func TestWhatIsToFollowIsReadAgain(t *testing.T) {
 	well("the name of its key")
 
 	d.readAll()
-	d.expect("what=stopped", "what=policy", "what=tls", "what=signing.certificate", "what=configuration", "is to follow|"+fingerprintOf(other))
+	d.expect("what=stopped", "what=policy", "what=tls", "what=signing.certificate", "what=configuration", "signing.next is as before|"+fingerprintOf(other))
 	follows("told to read it, and nothing new", 3, other, tomorrow)
 
 	replace(t, r.config, "    key_label: "+nextLabel+"\n", "")
