@@ -39,7 +39,9 @@ func (r *reloader) takeNext() ([]string, error) {
 	}
 	if next.same(r.setup.next) {
 		r.setup = &with
-		r.tellNext("signing.next is as before", next)
+		if next != nil {
+			r.log.Info("signing.next is as before", "certificate", next.fingerprint(), "from", stamp(next.from))
+		}
 		return nil, nil
 	}
 	with.next = next
@@ -59,18 +61,17 @@ func (r *reloader) takeNext() ([]string, error) {
 	r.setup, r.reminded = &with, time.Time{}
 	if next == nil {
 		r.log.Warn("no signing certificate is to follow any more")
+	} else {
+		r.log.Info("a signing certificate is to follow", "certificate", next.fingerprint(), "from", stamp(next.from))
 	}
-	r.tellNext("a signing certificate is to follow", next)
 	r.warnOf(with.policy)
 	return nil, nil
 }
 
-// tellNext tells the log of the certificate that follows, or followed, if one does.
-func (r *reloader) tellNext(what string, next *successor) {
-	if next != nil {
-		sum := sha256.Sum256(next.chain[0].Raw)
-		r.log.Info(what, "certificate", hex.EncodeToString(sum[:]), "from", stamp(next.from))
-	}
+// fingerprint is how the log names the certificate.
+func (n *successor) fingerprint() string {
+	sum := sha256.Sum256(n.chain[0].Raw)
+	return hex.EncodeToString(sum[:])
 }
 
 // same tells whether two certificates that follow are one and the same, with the
