@@ -71,7 +71,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		failed = fmt.Errorf("accepting connections: %w", err)
 	case <-ctx.Done():
 		_ = listener.Close()
-		_ = <-accepting // which says that it was closed
+		if err := <-accepting; !errors.Is(err, net.ErrClosed) {
+			failed = fmt.Errorf("accepting connections: %w", err)
+		}
 	}
 	cancel()
 	state.Shutdown()
