@@ -103,7 +103,7 @@ deb-test: build ## Installs that package, goes from there to a signature by the 
 	@build/deb-test.sh "$$(build/deb.sh)"
 
 .PHONY: systemd-test
-systemd-test: build ## The package under a systemd of its own, in a scratch folder: a minute or two. As root.
+systemd-test: build ## The package under a systemd of its own, in a scratch folder: some minutes. As root.
 	@build/packages.sh mmdebstrap
 	@build/systemd-test.sh "$$(build/deb.sh)"
 

@@ -77,6 +77,7 @@ mkdir "$group"
   echo 0 >"$group/cgroup.procs"
   exec unshare --mount --pid --fork --kill-child --uts --ipc --net --cgroup "$PWD/build/systemd-test.sh" --boot "$home/root"
 ) </dev/null >"$home/boot.log" 2>&1 &
+disown # so that its end, which is ours to bring, is not told
 
 # systemd is the one process whose parent is unshare.
 first=
