@@ -68,8 +68,15 @@ func (d *database) usable() error {
 // hold has nothing to keep.
 func (d *database) hold() func() { return func() {} }
 
-// look asks the server whether what it commits is on the disk.
 func (d *database) look(ctx context.Context) error {
+	if err := d.durable(ctx); err != nil {
+		return err
+	}
+	return d.correct(ctx)
+}
+
+// durable asks the server whether what it commits is on the disk.
+func (d *database) durable(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	var commit, binary, synced int
@@ -94,9 +101,22 @@ func (d *database) look(ctx context.Context) error {
 	return err
 }
 
+// correct gives a checkpoint the present for its time where that lies in the future.
+func (d *database) correct(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	now := time.Now()
+	_, err := d.db.ExecContext(ctx, "UPDATE `Checkpoint` SET `published_at` = ? WHERE `id` = 0 AND `published_at` > ?",
+		now.UnixMilli(), now.Add(clockSlack).UnixMilli())
+	if err != nil {
+		return asked("checkpoint", err)
+	}
+	return nil
+}
+
 // probe commits the state as it is once more.
 func (d *database) probe(ctx context.Context, size uint64) error {
-	if err := d.look(ctx); err != nil {
+	if err := d.durable(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -161,7 +181,7 @@ func createShared(ctx context.Context, config Config, d *database, keys []Key) e
 		}
 		return err
 	}
-	if err := d.look(ctx); err != nil {
+	if err := d.durable(ctx); err != nil {
 		return err
 	}
 	for _, table := range tables {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,6 +51,9 @@ func (c *checker) state(ctx context.Context, dir string) error {
 		return nil
 	}
 	root, err := rootAt(ctx, c.source, s.Size)
+	if _, unread := errors.AsType[*fs.PathError](err); unread && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err != nil || root != Digest(s.Root) {
 		c.find(stateFile, -1, "not the root hash of %d entries", s.Size)
 	}
@@ -112,7 +116,7 @@ func (c *checker) superseded(ctx context.Context, kind string, index uint64, wid
 	if index*tileWidth >= hashes || current != 0 && width >= current {
 		return nil // the newest one, which was checked, or beyond it
 	}
-	was, err := os.ReadFile(path)
+	was, err := readRemnant(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -127,6 +131,17 @@ func (c *checker) superseded(ctx context.Context, kind string, index uint64, wid
 		c.remnant(kind+"/"+layout.NWithSuffix(level, index, width), "not what it was")
 	}
 	return err
+}
+
+// readRemnant reads a partial tile or bundle, and no more than one byte beyond the
+// longest: what is longer is not what it was, either.
+func readRemnant(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxBundle+1))
 }
 
 func isTilePrefix(now, was []byte, width int) bool {

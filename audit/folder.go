@@ -8,8 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/transparency-dev/tessera"
+	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/sys/unix"
 )
@@ -54,6 +56,9 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 			return fmt.Errorf("the directory is not empty: there is %s", name)
 		}
 	}
+	if err := seclude(config.Dir); err != nil {
+		return err
+	}
 	f, err := lockFolder(config.Dir)
 	if err != nil {
 		return err
@@ -66,6 +71,19 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 		return errors.Join(err, s.abandon())
 	}
 	return s.close(ctx, func(context.Context) error { return nil })
+}
+
+// seclude closes a directory to other users: the log tells every caller's taxpayers,
+// and Tessera makes its files readable by all.
+func seclude(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&0o077 == 0 {
+		return err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("others may enter the directory, and read every caller's taxpayers there: chmod 700 %s: %w", dir, err)
+	}
+	return nil
 }
 
 // lockFolder takes the directory for this process, as long as it lives, and makes
@@ -141,7 +159,16 @@ func (f *folder) same() error {
 	return err
 }
 
-func (f *folder) look(context.Context) error { return f.usable() }
+func (f *folder) look(context.Context) error {
+	if err := f.usable(); err != nil {
+		return err
+	}
+	path, now := filepath.Join(f.dir, layout.CheckpointPath), time.Now()
+	if info, err := os.Stat(path); err == nil && info.ModTime().After(now.Add(clockSlack)) {
+		_ = os.Chtimes(path, now, now) // else it is published late
+	}
+	return nil
+}
 
 // access reports whether this process may use a file so.
 func access(path string, mode uint32) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/transparency-dev/tessera"
 	"golang.org/x/mod/sumdb/note"
@@ -16,6 +17,10 @@ var (
 	// ErrInUse is the error of a log that another process, or this one, has open.
 	ErrInUse = errors.New("another process has the log open")
 )
+
+// clockSlack is how far in the future a checkpoint's time may lie before it is taken
+// for that of a clock which was put back since, or of another that is wrong.
+const clockSlack = time.Second
 
 // machineError is an error of the machine's state, which can change.
 type machineError struct{ error }
@@ -37,7 +42,9 @@ type place interface {
 	hold() (let func())
 	// same finds what is wrong with an append that Tessera did without error.
 	same() error
-	// look finds out whether a log that could be written still can be.
+	// look finds out whether a log that could be written still can be, and lets
+	// Tessera publish where a clock that was put back holds it up: it waits until the
+	// last checkpoint is an interval old.
 	look(ctx context.Context) error
 	// probe finds out whether a log of this size that could not be written can be
 	// again: by writing.

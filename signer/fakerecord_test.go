@@ -164,6 +164,13 @@ func (r *fakeRecord) all() []audit.Entry {
 	return slices.Clone(r.entries)
 }
 
+// asked is how many entries were to come on record.
+func (r *fakeRecord) asked() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls
+}
+
 func (r *fakeRecord) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -42,6 +42,7 @@ type recorder struct {
 	instance string
 	tracer   tracer
 	under    chan struct{} // has one element for each append under way
+	ahead    ahead
 }
 
 func newRecorder(record Record, instance string) *recorder {
@@ -82,10 +83,6 @@ type appended struct {
 	index uint64
 	err   error
 }
-
-// calm reports whether there is room for entries whose signatures are not even being
-// made. Those that are come first.
-func (r *recorder) calm() bool { return len(r.under) < cap(r.under)/2 }
 
 // begin starts to put an entry on record, which nobody needs before spare is over.
 // That ends with ctx, if not sooner.

@@ -181,53 +181,6 @@ func TestTheRecordIsWrittenWhileTheKeySigns(t *testing.T) {
 	must(t, <-done)
 }
 
-// TestTheRecordIsWrittenWhileOthersSign: who waits for a session does not wait for the
-// record afterwards. Where many entries are on their way, those come first whose
-// signatures are being made.
-func TestTheRecordIsWrittenWhileOthersSign(t *testing.T) {
-	for name, row := range map[string]struct {
-		busy   int // so many of the record's places are taken
-		before int // so many entries are on record before the second's turn
-	}{
-		"the record is calm": {0, 2},
-		"the record is busy": {maxAppends / 2, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := start(t, setting{sessions: 1})
-			for range row.busy {
-				r.server.recorder.under <- struct{}{}
-			}
-			gate := make(chan struct{})
-			r.key.behave(gated(gate))
-			client, done := r.as(erp), make(chan error, 2)
-			sign := func(id string) {
-				in := r.request()
-				in.RequestId = id
-				_, err := client.SignDigest(context.Background(), in)
-				done <- err
-			}
-			go sign("first")
-			<-r.key.entered
-			go sign("second")
-			r.awaitRequests(2)
-			for range row.before {
-				<-r.record.entered
-			}
-			if more := len(r.record.entered); more != 0 {
-				t.Errorf("got %d entries before the second's turn, want %d", row.before+more, row.before)
-			}
-			close(gate)
-			must(t, errors.Join(<-done, <-done))
-			if got := len(r.record.all()); got != 2 {
-				t.Errorf("got %d entries on record in the end, want 2", got)
-			}
-			for range row.busy {
-				<-r.server.recorder.under
-			}
-		})
-	}
-}
-
 // TestWhereTheKeyFailsNobodyWaitsForTheRecord: the request ends, and with it the
 // append.
 func TestWhereTheKeyFailsNobodyWaitsForTheRecord(t *testing.T) {

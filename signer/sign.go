@@ -97,11 +97,15 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 	begin := func(spare time.Duration) {
 		entry = s.recorder.begin(ctx, s.recorder.entry(work, of), spare)
 	}
+	came := time.Now()
 	turn, err := s.turn(ctx, work.grant, func(ready time.Duration) {
-		if s.recorder.calm() {
+		if s.recorder.ahead.begin() {
 			begin(ready + s.queue.estimate(behind))
 		}
 	})
+	if entry != nil {
+		s.recorder.ahead.end(err == nil)
+	}
 	if err != nil {
 		return pending{}, err
 	}
@@ -109,8 +113,8 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 		turn.end(err)
 		return pending{}, err
 	}
-	if entry == nil {
-		begin(s.queue.estimate(behind + 1))
+	if entry == nil { // who has waited long does not mind a little more
+		begin(max(s.queue.estimate(behind+1), time.Since(came)/4))
 	}
 	verified, err := s.obtain(ctx, work.under, of.digest, turn)
 	if fault.Of(err) == fault.SignatureWrong {
@@ -119,6 +123,7 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 	if err != nil {
 		return pending{}, err
 	}
+	s.recorder.ahead.signed()
 	return pending{signature: verified, entry: entry, under: work.under}, nil
 }
 
