@@ -83,16 +83,21 @@ func issuedByAnother(e Entry, d DocumentSummary) bool {
 	return d.IssuerTIN != "" && !strings.HasPrefix(e.Type, "1") && !strings.EqualFold(d.IssuerTIN, tinOf(e.Taxpayer))
 }
 
-// issuedAt tells whether a time of issue may be told as another: to the second, as a
-// day alone, or as Malaysia's clocks have it. What is not known is no contradiction.
+// issuedAt tells whether a time of issue may be told as another: to the second or as a
+// day alone, in UTC or as Malaysia's clocks have it. What is not known is no
+// contradiction.
 func issuedAt(issued, told time.Time) bool {
 	if issued.IsZero() || told.IsZero() {
 		return true
 	}
 	issued, told = issued.UTC().Truncate(time.Second), told.UTC().Truncate(time.Second)
 	_, ahead := issued.In(malaysia()).Zone()
-	local := issued.Add(time.Duration(ahead) * time.Second)
-	return told.Equal(issued) || told.Equal(local) || told.Equal(issued.Truncate(24*time.Hour))
+	for _, at := range []time.Time{issued, issued.Add(time.Duration(ahead) * time.Second)} {
+		if told.Equal(at) || told.Equal(at.Truncate(24*time.Hour)) {
+			return true
+		}
+	}
+	return false
 }
 
 // typeOf is the code of a type of document that is told by its code or name ("Credit

@@ -25,6 +25,9 @@ func TestNoOtherDocumentOfTheNumberIsTakenForOurs(t *testing.T) {
 		"issued on the same day, and at no time that is told": {DocumentSummary{
 			Status: StatusInvalid, Issued: Instant{time.Date(1999, 12, 31, 0, 0, 0, 0, time.UTC)},
 		}, true},
+		"issued on the same day in Malaysia, and at no time that is told": {DocumentSummary{
+			Status: StatusInvalid, Issued: Instant{time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)},
+		}, true},
 		"issued at the same time": {DocumentSummary{
 			Status: StatusInvalid, Issued: Instant{time.Date(1999, 12, 31, 23, 59, 58, 0, time.UTC)},
 		}, true},
