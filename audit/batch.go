@@ -85,7 +85,7 @@ func (s *store) gather(batch []*pending, expected int) []*pending {
 		}
 		left := time.Until(due) - s.pace.most()
 		if len(batch) < expected {
-			left = max(left, min(max(gatherAge, s.pace.mean/4), maxGatherAge)-time.Since(began))
+			left = max(left, min(max(gatherAge, s.pace.mean/2), maxGatherAge)-time.Since(began))
 		}
 		if left <= 0 {
 			return batch

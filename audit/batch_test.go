@@ -8,7 +8,7 @@ import (
 )
 
 func TestABatchWaitsForThoseWhoAreExpected(t *testing.T) {
-	const soon, late, slow = gatherAge / 2, 2 * gatherAge, 4 * gatherAge
+	const soon, late, slow = gatherAge / 2, 2 * gatherAge, 4 * gatherAge // at most maxGatherAge
 	for name, row := range map[string]struct {
 		expected, waiting int
 		coming            int           // more
@@ -26,8 +26,8 @@ func TestABatchWaitsForThoseWhoAreExpected(t *testing.T) {
 		"the others do not come":                {expected: 4, want: 1, took: gatherAge},
 		"some come, and some do not":            {expected: 4, waiting: 1, coming: 1, after: soon, want: 3, took: gatherAge},
 		"the others come when it is written":    {expected: 4, coming: 3, after: late, want: 1, took: gatherAge},
-		"the others come late to a slow disk":   {expected: 4, coming: 3, after: late, takes: 4 * slow, want: 4, took: late},
-		"the others do not come to a slow disk": {expected: 4, takes: 4 * slow, want: 1, took: slow},
+		"the others come late to a slow disk":   {expected: 4, coming: 3, after: late, takes: 2 * slow, want: 4, took: late},
+		"the others do not come to a slow disk": {expected: 4, takes: 2 * slow, want: 1, took: slow},
 		"they do not come to one that hung":     {expected: 4, takes: time.Hour, want: 1, took: maxGatherAge},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestABatchIsDoneWhenItsFirstEntryIsWanted(t *testing.T) {
 		"sooner than it can be":                  {spare: takes / 2, want: 1},
 		"later":                                  {spare: spare, want: 1, took: spare - takes},
 		"later, though others are expected":      {spare: spare, expected: 9, want: 1, took: spare - takes},
-		"soon, and others are expected":          {spare: takes + gatherAge/2, expected: 9, want: 1, took: gatherAge},
+		"soon, and others are expected":          {spare: takes + gatherAge/2, expected: 9, want: 1, took: (takes - 2*deviation) / 2},
 		"later, and there are enough for it":     {spare: spare, waiting: batchSize, want: batchSize},
 		"later, another meanwhile":               {spare: spare, another: spare, after: spare / 2, want: 2, took: spare - takes},
 		"later, another meanwhile that is hasty": {spare: spare, another: takes, after: spare / 2, want: 2, took: spare / 2},

@@ -18,7 +18,7 @@ import (
 
 // The log's pace. Tessera gathers for batchAge, which need be no longer than it
 // takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
-// entry costs. Where others are expected it waits for them for a quarter of what a
+// entry costs. Where others are expected it waits for them for half of what a
 // batch takes, within bounds, and where nobody has a use for it yet up to maxSpare.
 const (
 	batchAge      = 250 * time.Microsecond
