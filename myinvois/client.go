@@ -48,7 +48,7 @@ func New(cfg Config, credentials *Credentials) (*Client, error) {
 		known:       newAnswers(),
 	}
 	if cfg.Journal != "" {
-		c.gates.turns = &turns{cfg.Journal + turnsSuffix, cfg.Note}
+		c.gates.turns = &turns{behind(cfg.Journal) + turnsSuffix, cfg.Note}
 	}
 	c.api, c.identity, _ = cfg.Places()
 	transport := cfg.Transport

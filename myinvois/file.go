@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -55,11 +56,12 @@ const (
 // It belongs to one platform: place is that one's address, and a journal of another
 // is refused.
 func OpenJournal(path, place string) (*Journal, error) {
-	lock, err := locked(path + lockSuffix)
+	file := behind(path)
+	lock, err := locked(file + lockSuffix)
 	if err != nil {
 		return nil, fmt.Errorf("opening the journal %s: %w", path, unpathed(err))
 	}
-	j := &Journal{path: path, lock: lock}
+	j := &Journal{path: file, lock: lock}
 	if err := j.make(place); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the journal %s: %w", path, err), lock.Close())
 	}
@@ -94,6 +96,15 @@ func (j *Journal) Close() error {
 	}
 	j.closed = true
 	return j.lock.Close()
+}
+
+// behind is the file that a path's links lead to, so that all who mean one journal
+// meet beside it.
+func behind(path string) string {
+	if file, err := filepath.EvalSymlinks(path); err == nil {
+		return file
+	}
+	return path // not there yet
 }
 
 // locked opens a file and locks it, until it is closed or the process ends.

@@ -105,6 +105,21 @@ func TestAJournalBelongsToOnePlatformAndOneProcess(t *testing.T) {
 	opened(t, path)
 }
 
+func TestAJournalIsOneByWhateverNameItIsCalled(t *testing.T) {
+	path, link := filepath.Join(t.TempDir(), "journal"), filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	j := opened(t, path)
+	if _, err := OpenJournal(link, place); !errors.Is(err, ErrInUse) {
+		t.Errorf("while it is open: got %v, want %v", err, ErrInUse)
+	}
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	opened(t, link)
+}
+
 func TestAJournalIsReadWhileAnotherWritesIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "journal")
 	if _, err := ReadJournal(path, place); !errors.Is(err, ErrNoJournal) {
