@@ -33,7 +33,7 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 		abreast = min(abreast, atOnce(all[i].grant))
 	}
 	fan(len(items), abreast, func(i int) {
-		s.signItem(ctx, call.certificate, &all[i], company{lane, len(all) - 1 - i})
+		s.signItem(ctx, call.certificate, &all[i], company{lane, min(len(all)-1-i, abreast-1)})
 	})
 	s.withhold(call.certificate, all)
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
@@ -51,7 +51,7 @@ const maxRecording = 256
 // company are the other items of an item's batch. The zero company is none.
 type company struct {
 	lane   chan struct{} // bounds how many of them are being signed at a time
-	behind int           // how many come after it
+	behind int           // how many come after it, and are made before its entry is on record
 }
 
 // signIn signs in company. What waits for the record has left the lane.

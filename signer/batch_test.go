@@ -3,6 +3,7 @@ package signer
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -70,6 +71,33 @@ func TestABatchAnswersEachItemInOrder(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, line); diff != "" {
 		t.Errorf("the log (-want +got):\n%s", diff)
+	}
+}
+
+// TestABatchThatKeepsToALimitDoesNotWaitForTheRecord: an item whose turn comes only once
+// others are on record has no use for their being so late.
+func TestABatchThatKeepsToALimitDoesNotWaitForTheRecord(t *testing.T) {
+	const sessions, concurrent, cost = 4, 2, time.Hour
+	r := start(t, setting{sessions: sessions, policy: strings.Replace(rules, "methods: [SignDocument]", "methods: [SignDigests]", 1) + fmt.Sprintf("    limits: {concurrent: %d}\n", concurrent)})
+	r.key.behave(remembering())
+	r.server.queue.mu.Lock()
+	r.server.queue.cost = cost // no signature takes as long here
+	r.server.queue.mu.Unlock()
+	request := &roamsignv1.SignDigestsRequest{}
+	for range 100 {
+		in := r.request()
+		in.Tin = foreignTIN
+		request.Items = append(request.Items, in)
+	}
+	out, err := r.as(portal).SignDigests(t.Context(), request)
+	must(t, err)
+	for i, result := range out.GetResults() {
+		if result.GetError() != nil {
+			t.Fatalf("item %d: got %v", i, result.GetError())
+		}
+	}
+	if got, most := r.record.longest(), cost+(concurrent-1)*cost/sessions; got > most {
+		t.Errorf("got %v for the record to take, want %v at most: until those are made that may be at once", got, most)
 	}
 }
 

@@ -85,6 +85,7 @@ type fakeRecord struct {
 	down    error
 	under   int
 	calls   int
+	spare   time.Duration // the longest that it might take
 	closed  bool
 	entries []audit.Entry
 }
@@ -93,16 +94,17 @@ func newFakeRecord(t testing.TB) *fakeRecord {
 	return &fakeRecord{t: t, entered: make(chan struct{}, 10_000), manner: keeps}
 }
 
-func (r *fakeRecord) Append(ctx context.Context, entry audit.Entry, _ time.Duration) (uint64, error) {
-	do := r.begin(ctx, entry)
+func (r *fakeRecord) Append(ctx context.Context, entry audit.Entry, spare time.Duration) (uint64, error) {
+	do := r.begin(ctx, entry, spare)
 	defer r.end()
 	return do(ctx, r, entry)
 }
 
-func (r *fakeRecord) begin(ctx context.Context, entry audit.Entry) manner {
+func (r *fakeRecord) begin(ctx context.Context, entry audit.Entry, spare time.Duration) manner {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
+	r.spare = max(r.spare, spare)
 	r.under++
 	if r.closed {
 		r.t.Error("the record was used after the server had returned")
@@ -169,6 +171,13 @@ func (r *fakeRecord) asked() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.calls
+}
+
+// longest is the longest time that it might take for an entry.
+func (r *fakeRecord) longest() time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.spare
 }
 
 func (r *fakeRecord) close() {
