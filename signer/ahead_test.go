@@ -78,6 +78,7 @@ func TestWhoLeavesTheLineDoesNotFillTheRecord(t *testing.T) {
 			t.Error("got a signature while another held the session")
 		}
 	}
+	r.awaitFlights(1) // who left is gone: else a late one gets a turn
 	close(gate)
 	must(t, <-first)
 	must(t, r.server.recorder.finish(20*time.Second))
