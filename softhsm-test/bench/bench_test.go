@@ -18,13 +18,14 @@ type pace struct {
 	invoices int           // for SignAll
 	settle   time.Duration // how long memory may take to be given back
 	flood    time.Duration // how long a flood lasts at most
+	singles  int           // signatures beside a flood
 	bench    string        // -benchtime of other packages' benchmarks
 	count    string        // and their -count
 }
 
 var (
-	thorough = pace{rounds: 5, few: 3, span: time.Second, invoices: 10_000, settle: 3 * time.Minute, flood: 30 * time.Second, bench: "300ms", count: "3"}
-	quick    = pace{rounds: 3, few: 1, span: 150 * time.Millisecond, invoices: 1000, settle: time.Second, flood: 2 * time.Second, bench: "50ms", count: "1"}
+	thorough = pace{rounds: 5, few: 3, span: time.Second, invoices: 10_000, settle: 3 * time.Minute, flood: 30 * time.Second, singles: 400, bench: "300ms", count: "3"}
+	quick    = pace{rounds: 3, few: 1, span: 120 * time.Millisecond, invoices: 1000, settle: time.Second, flood: 2 * time.Second, singles: 40, bench: "50ms", count: "1"}
 )
 
 // BenchmarkTable measures everything once, prints the table, and writes it as

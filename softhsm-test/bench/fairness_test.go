@@ -82,7 +82,7 @@ func (v *server) besideAFlood(suffix string) row {
 
 // singly has single signatures made, one after another.
 func (v *server) singly(client roamsignv1.SignerServiceClient) round {
-	r := round{signatures: 400}
+	r := round{signatures: v.stage.pace.singles}
 	for range r.signatures {
 		began := time.Now()
 		_, err := client.SignDigest(v.stage.b.Context(), v.request())
@@ -100,7 +100,7 @@ func (v *server) shares(name string, flood func(caller string, made *atomic.Int6
 	stopHeavy := flood("heavy.example.com", &heavy)
 	v.stage.await("both floods", func() bool { return min(light.Load(), heavy.Load()) > fairFlood/10 })
 	began, l, h := time.Now(), light.Load(), heavy.Load()
-	v.pause(max(5*v.stage.pace.span, 3*time.Second))
+	v.pause(max(5*v.stage.pace.span, 1500*time.Millisecond))
 	l, h = light.Load()-l, heavy.Load()-h
 	speed := float64(l+h) / time.Since(began).Seconds()
 	stopLight()

@@ -207,7 +207,7 @@ func (s *stage) record() []row {
 // bare server in front of the same.
 func ceiling(suffix string, delay time.Duration) func(*stage) []row {
 	// So many that the disk's time for a batch of entries is not what limits.
-	const sessions, singly, inHundreds = 8, 256, 16
+	const sessions, singly, inHundreds = 8, 256, 8
 	return func(s *stage) []row {
 		plain := s.employ(orders{Role: "table", Sessions: sessions, Delay: delay})
 		own := s.employ(orders{Role: "standin", Sessions: sessions, Delay: delay}).learn()
