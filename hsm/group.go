@@ -237,7 +237,7 @@ func (g *Group) Suspect(digest [sha256.Size]byte) {
 func (g *Group) Ready() error { return g.readyBy(firstKey) }
 
 func (g *Group) readyBy(by which) error {
-	faults := make([]error, 0, len(g.tokens))
+	var faults []error
 	for _, t := range g.tokens {
 		err := t.readyBy(by)
 		if err == nil {

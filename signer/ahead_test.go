@@ -6,6 +6,10 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/roamsign/roamsign/internal/fault"
 )
 
 // TestTheRecordIsWrittenWhileOthersSign: who waits for a session does not wait for the
@@ -111,5 +115,27 @@ func TestSignaturesMakeUpForEntriesThatWereLost(t *testing.T) {
 	}
 	if a.begun != 0 || a.lost != 0 {
 		t.Errorf("in the end: got %d begun and %d lost, want none", a.begun, a.lost)
+	}
+}
+
+// TestNothingComesOnRecordWhileTheKeyIsAway: but where it is back sooner than it is
+// known to be, what it makes is on record all the same.
+func TestNothingComesOnRecordWhileTheKeyIsAway(t *testing.T) {
+	r := start(t, setting{})
+	r.key.goDown(fault.New(fault.TokenUnavailable, "away"))
+	r.key.behave(isAway)
+	client := r.as(erp)
+	for range 20 {
+		_, err := client.SignDigest(t.Context(), r.request())
+		checkRefused(t, "the key is away", err, codes.Unavailable, "TOKEN_UNAVAILABLE")
+	}
+	if got := r.record.asked(); got != 0 {
+		t.Errorf("got %d entries begun, want none", got)
+	}
+	r.key.behave(honest)
+	out, err := client.SignDigest(t.Context(), r.request())
+	must(t, err)
+	if got := r.record.all(); len(got) != 1 || out.GetLogIndex() != 0 {
+		t.Errorf("got %d entries and index %d, want 1 and 0", len(got), out.GetLogIndex())
 	}
 }

@@ -87,7 +87,8 @@ func (s *Server) settle(work admitted, released bool, err error) {
 // request: nobody has a use for it sooner.
 //
 // Where the key fails, or the turn does not come, nobody waits for the record: the
-// entry stands there for a signature that was never released, if it came so far.
+// entry stands there for a signature that was never released, if it came so far. As
+// long as the key is known to be away none is begun.
 func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int) (pending, error) {
 	if !work.grant.Valid() {
 		return pending{}, fault.New(fault.NotAllowed, "signing what was not admitted")
@@ -97,9 +98,10 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 	begin := func(spare time.Duration) {
 		entry = s.recorder.begin(ctx, s.recorder.entry(work, of), spare)
 	}
+	away := func() bool { return work.under.key.Ready() != nil } // nothing is made then, as a rule
 	came := time.Now()
 	turn, err := s.turn(ctx, work.grant, func(ready time.Duration) {
-		if s.recorder.ahead.begin() {
+		if !away() && s.recorder.ahead.begin() {
 			begin(ready + s.queue.estimate(behind))
 		}
 	})
@@ -113,7 +115,7 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 		turn.end(err)
 		return pending{}, err
 	}
-	if entry == nil { // who has waited long does not mind a little more
+	if entry == nil && !away() { // who has waited long does not mind a little more
 		begin(max(s.queue.estimate(behind+1), time.Since(came)/4))
 	}
 	verified, err := s.obtain(ctx, work.under, of.digest, turn)
@@ -124,6 +126,9 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 		return pending{}, err
 	}
 	s.recorder.ahead.signed()
+	if entry == nil {
+		begin(0)
+	}
 	return pending{signature: verified, entry: entry, under: work.under}, nil
 }
 
