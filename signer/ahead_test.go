@@ -91,6 +91,23 @@ func TestWhoLeavesTheLineDoesNotFillTheRecord(t *testing.T) {
 	}
 }
 
+func TestEachSignatureMakesUpForOneLostEntry(t *testing.T) {
+	r := start(t, setting{})
+	ahead, client := &r.server.recorder.ahead, r.as(erp)
+	ahead.begun, ahead.lost = 3, 3
+	for n := range 2 {
+		in := r.request()
+		in.RequestId = "made-" + strconv.Itoa(n)
+		_, err := client.SignDigest(t.Context(), in)
+		must(t, err)
+	}
+	ahead.mu.Lock()
+	defer ahead.mu.Unlock()
+	if ahead.begun != 1 || ahead.lost != 1 {
+		t.Errorf("after two signatures: got %d begun and %d lost of three each, want 1 and 1", ahead.begun, ahead.lost)
+	}
+}
+
 func TestSignaturesMakeUpForEntriesThatWereLost(t *testing.T) {
 	var a ahead
 	for n := range maxAhead {
