@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -10,7 +9,7 @@ import (
 
 // pending is an append under way.
 type pending struct {
-	entry *tessera.Entry
+	entry []byte
 	due   time.Time     // when it is wanted on record; nobody minds it sooner
 	done  chan appended // has room for one
 	over  func()        // lets the next one in
@@ -38,13 +37,14 @@ func (p *pace) learn(took time.Duration) {
 // most is what few batches exceed.
 func (p *pace) most() time.Duration { return p.mean + 2*p.deviation }
 
-// work hands entries to Tessera, batch by batch, until the log is closed: whatever
-// came while one batch was being written is the next. Tessera by itself cuts a
-// batch off at every batchAge, however many wait for the disk already, so that a
-// slow disk gets ever smaller ones.
+// write has entries recorded, batch by batch, until ctx ends: whatever came while one
+// batch was being written is the next. Tessera by itself cuts a batch off at every
+// batchAge, however many wait for the disk already, so that a slow disk gets ever
+// smaller ones.
 //
-// It waits for Tessera, which obeys no context: when the disk hangs, so does it.
-func (s *store) work(ctx context.Context) {
+// It waits for the disk, and for Tessera, which obey no context: when they hang, so
+// does it.
+func (s *store) write(ctx context.Context) {
 	batch := make([]*pending, 0, batchSize)
 	expected := 0
 	for {
@@ -54,7 +54,7 @@ func (s *store) work(ctx context.Context) {
 		case first := <-s.queue:
 			batch = s.gather(append(batch[:0], first), expected)
 		}
-		s.write(ctx, batch)
+		s.writeBatch(ctx, batch)
 		expected = len(batch) + len(s.queue)
 	}
 }
@@ -67,16 +67,16 @@ func (s *store) work(ctx context.Context) {
 // batch alone, and all others the next one, in turns for ever. An entry that is
 // wanted at once and comes alone, as the last did, waits for nobody.
 func (s *store) gather(batch []*pending, expected int) []*pending {
-	began, due := time.Now(), batch[0].due
+	began, due, size := time.Now(), batch[0].due, len(batch[0].entry)
 	add := func(p *pending) {
-		batch = append(batch, p)
+		batch, size = append(batch, p), size+len(p.entry)
 		if p.due.Before(due) {
 			due = p.due
 		}
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for len(batch) < batchSize {
+	for len(batch) < batchSize && size < batchBytes {
 		select {
 		case p := <-s.queue:
 			add(p)
@@ -100,38 +100,44 @@ func (s *store) gather(batch []*pending, expected int) []*pending {
 	return batch
 }
 
-// write has a batch written, and tells each append what became of it.
-func (s *store) write(ctx context.Context, batch []*pending) {
-	results, began := make([]appended, len(batch)), time.Now()
+// writeBatch has a batch recorded, and tells each append what became of it.
+func (s *store) writeBatch(ctx context.Context, batch []*pending) {
+	entries, began := make([][]byte, len(batch)), time.Now()
+	for i, p := range batch {
+		entries[i] = p.entry
+	}
+	results := make([]appended, len(batch))
 	err := s.usable() // Tessera would panic over what this finds
 	if err == nil {
-		err = s.add(ctx, batch, results)
+		results, err = s.record(ctx, entries)
 	}
 	if err == nil {
 		s.pace.learn(time.Since(began))
 	}
 	for i, p := range batch {
 		if err != nil {
-			results[i].err = errors.Join(err, results[i].err)
+			p.done <- appended{err: err}
+		} else {
+			p.done <- results[i]
 		}
-		p.done <- results[i]
 		p.over()
 	}
 }
 
-// add hands a batch to Tessera and waits for the outcome of each entry. The error is
-// of the whole batch.
-func (s *store) add(ctx context.Context, batch []*pending, results []appended) error {
+// add hands entries to Tessera and waits for the outcome of each. The error is of
+// all of them.
+func (s *store) add(ctx context.Context, entries [][]byte) ([]appended, error) {
 	defer s.hold()()
-	futures := make([]tessera.IndexFuture, len(batch))
-	for i, p := range batch {
-		futures[i] = s.appender.Add(ctx, p.entry)
+	futures := make([]tessera.IndexFuture, len(entries))
+	for i, entry := range entries {
+		futures[i] = s.appender.Add(ctx, tessera.NewEntry(entry))
 	}
+	results := make([]appended, len(entries))
 	for i, future := range futures {
 		index, err := future()
 		results[i] = appended{index.Index, err}
 	}
 	// Where the directory was moved away meanwhile, Tessera made another in its
 	// place and wrote to that one.
-	return s.same()
+	return results, s.same()
 }

@@ -34,13 +34,19 @@ func TestNothingLeavesUnrecorded(t *testing.T) {
 		directory, database func(t *testing.T, config *audit.Config) injection
 	}{
 		"append fails and was not written":       {directoryRefuses, databaseRefuses},
-		"append reports failure but was written": {directoryLosesTheAnswer, databaseLosesTheAnswer},
+		"append reports failure but was written": {nil, databaseLosesTheAnswer}, // of a directory: TestAWriteThatMayHaveBeenDone
+		"the tiles cannot be written":            {directoryWithoutTiles, nil},
+		"the tiles were written all the same":    {directoryLosesTheAnswer, nil},
 		"the checkpoint cannot be published":     {directoryWithoutCheckpoint, databaseWithoutCheckpoint},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			t.Run("directory", func(t *testing.T) { t.Parallel(); inject(t, newConfig(t), row.directory) })
-			t.Run("database", func(t *testing.T) { t.Parallel(); inject(t, newShared(t), row.database) })
+			if row.directory != nil {
+				t.Run("directory", func(t *testing.T) { t.Parallel(); inject(t, newConfig(t), row.directory) })
+			}
+			if row.database != nil {
+				t.Run("database", func(t *testing.T) { t.Parallel(); inject(t, newShared(t), row.database) })
+			}
 		})
 	}
 }
@@ -100,11 +106,24 @@ func inject(t *testing.T, config audit.Config, prepare func(*testing.T, *audit.C
 
 func nothing(*testing.T) {}
 
-// directoryRefuses has a file where Tessera makes directories.
+// directoryRefuses has another journal where the log's was.
 func directoryRefuses(_ *testing.T, config *audit.Config) injection {
-	tiles := filepath.Join(config.Dir, "tile")
+	journal := filepath.Join(config.Dir, ".journal")
 	return injection{
 		errs: true,
+		spoil: func(t *testing.T) {
+			check(t, os.Rename(journal, journal+"-away"))
+			check(t, os.WriteFile(journal, make([]byte, 4<<20), 0o600))
+		},
+		mend: func(t *testing.T) { check(t, os.Rename(journal+"-away", journal)) },
+	}
+}
+
+// directoryWithoutTiles has a file where Tessera makes directories.
+func directoryWithoutTiles(_ *testing.T, config *audit.Config) injection {
+	tiles := filepath.Join(config.Dir, "tile")
+	return injection{
+		onRecord: true, withoutReceipts: true,
 		spoil: func(t *testing.T) {
 			check(t, os.Rename(tiles, tiles+"-away"))
 			check(t, os.WriteFile(tiles, nil, 0o600))
@@ -116,13 +135,13 @@ func directoryRefuses(_ *testing.T, config *audit.Config) injection {
 	}
 }
 
-// directoryLosesTheAnswer holds Tessera's lock until an append waits for it, and
-// then takes away the mark by which the directory is known, until Tessera has
-// written.
+// directoryLosesTheAnswer holds Tessera's lock until it waits for it, and then takes
+// away the mark by which the directory is known, until Tessera has written.
 func directoryLosesTheAnswer(t *testing.T, config *audit.Config) injection {
-	mark := filepath.Join(config.Dir, ".lock")
+	mark := filepath.Join(config.Dir, ".journal")
+	taken := make(chan struct{})
 	return injection{
-		errs: true, onRecord: true,
+		onRecord: true,
 		spoil: func(t *testing.T) {
 			file, err := os.OpenFile(filepath.Join(config.Dir, ".state/treeState.lock"), os.O_RDWR, 0)
 			check(t, err)
@@ -132,6 +151,7 @@ func directoryLosesTheAnswer(t *testing.T, config *audit.Config) injection {
 			check(t, err)
 			stat, _ := info.Sys().(*syscall.Stat_t)
 			go func() {
+				defer close(taken)
 				defer file.Close() // which unlocks
 				until(t, "an append that waits", func() error { return waitsFor(stat.Ino) })
 				if err := os.Rename(mark, mark+"-away"); err != nil {
@@ -139,7 +159,10 @@ func directoryLosesTheAnswer(t *testing.T, config *audit.Config) injection {
 				}
 			}()
 		},
-		mend: func(t *testing.T) { check(t, os.Rename(mark+"-away", mark)) },
+		mend: func(t *testing.T) {
+			<-taken
+			check(t, os.Rename(mark+"-away", mark))
+		},
 	}
 }
 

@@ -19,17 +19,19 @@ import (
 // Files of a log's directory beside what tlog-tiles names. All but the first are
 // Tessera's.
 const (
-	lockFile    = ".lock"
+	journalFile = ".journal" // which is the lock, too
+	lockFile    = ".lock"    // of logs without a journal
 	stateFile   = ".state/treeState"
 	tesseraLock = ".state/treeState.lock"
 )
 
 // folder is a log's directory, locked.
 type folder struct {
-	dir      string
-	lock     *os.File
-	identity os.FileInfo   // of the lock
-	freed    chan struct{} // has an element unless a state is being freed
+	dir     string
+	lock    *os.File
+	journal *journal
+	content []byte        // of the journal, as it was found
+	freed   chan struct{} // has an element unless a state is being freed
 }
 
 // openFolder locks a directory that has a log.
@@ -40,7 +42,26 @@ func openFolder(dir string) (*folder, error) {
 		}
 		return nil, err
 	}
-	return lockFolder(dir)
+	if err := giveJournal(dir); err != nil {
+		return nil, err
+	}
+	return lockFolder(dir, 0)
+}
+
+// giveJournal lets a log that was made without a journal have one: what was its lock.
+func giveJournal(dir string) error {
+	old, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil //nolint:nilerr // it has one, or none at all: whoever opens it finds out
+	}
+	defer old.Close()
+	if err := syscall.Flock(int(old.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return ErrInUse
+	}
+	if _, err := os.Stat(filepath.Join(dir, journalFile)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.Rename(old.Name(), filepath.Join(dir, journalFile))
 }
 
 func createFolder(ctx context.Context, config Config, keys []Key) error {
@@ -52,14 +73,14 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 		return err
 	}
 	for _, f := range files {
-		if name := f.Name(); name != lockFile && name != filepath.Dir(stateFile) && name != "lost+found" {
+		if name := f.Name(); name != journalFile && name != filepath.Dir(stateFile) && name != "lost+found" {
 			return fmt.Errorf("the directory is not empty: there is %s", name)
 		}
 	}
 	if err := seclude(config.Dir); err != nil {
 		return err
 	}
-	f, err := lockFolder(config.Dir)
+	f, err := lockFolder(config.Dir, os.O_CREATE)
 	if err != nil {
 		return err
 	}
@@ -86,14 +107,19 @@ func seclude(dir string) error {
 	return nil
 }
 
-// lockFolder takes the directory for this process, as long as it lives, and makes
-// durable whatever a process before it wrote and did not live to fsync.
-func lockFolder(dir string) (*folder, error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDONLY|os.O_CREATE, 0o600) // a writer would hold off a remount
+// lockFolder takes the directory for this process, as long as it lives, reads its
+// journal, and makes durable whatever a process before it wrote and did not live to
+// fsync. With os.O_CREATE it makes the journal.
+func lockFolder(dir string, create int) (*folder, error) {
+	path := filepath.Join(dir, journalFile)
+	lock, err := os.OpenFile(path, os.O_RDONLY|create, 0o600) // a writer would hold off a remount
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, machineError{fmt.Errorf("%w: there is no %s. Put it back; if it is lost for good, an empty file in its place lets the log go on without it", errJournal, path)}
+	}
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, lock: lock, freed: make(chan struct{}, 1)}
+	f := &folder{dir: dir, lock: lock, journal: &journal{path: path}, freed: make(chan struct{}, 1)}
 	f.freed <- struct{}{}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -101,7 +127,13 @@ func lockFolder(dir string) (*folder, error) {
 		}
 		return nil, errors.Join(err, f.release())
 	}
-	if f.identity, err = lock.Stat(); err == nil {
+	if f.content, err = fillJournal(path); errors.Is(err, errJournal) {
+		return nil, errors.Join(err, f.release())
+	}
+	if err == nil {
+		f.journal.identity, err = lock.Stat()
+	}
+	if err == nil {
 		err = os.NewSyscallError("syncfs", unix.Syncfs(int(lock.Fd())))
 	}
 	if err != nil {
@@ -152,8 +184,8 @@ func (f *folder) usable() error {
 
 // same reports whether the directory is still the one that was opened.
 func (f *folder) same() error {
-	now, err := os.Stat(filepath.Join(f.dir, lockFile))
-	if err == nil && !os.SameFile(now, f.identity) {
+	now, err := os.Stat(f.journal.path)
+	if err == nil && !os.SameFile(now, f.journal.identity) {
 		err = fmt.Errorf("%s is not the directory that was opened: start again to use it", f.dir)
 	}
 	return err

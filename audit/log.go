@@ -26,6 +26,7 @@ const (
 	maxGatherAge  = 5 * time.Millisecond
 	maxSpare      = 50 * time.Millisecond
 	batchSize     = 256
+	batchBytes    = 512 << 10       // or this much, and one entry
 	sweepInterval = 5 * time.Second // it sweeps 100 bundles' leftovers at a time
 	watchInterval = 500 * time.Millisecond
 	publishedLook = 10 * time.Millisecond
@@ -126,9 +127,9 @@ func (l *Log) watch(ctx context.Context) {
 		case s == nil:
 			why = l.open(ctx)
 		case why != nil:
-			why = s.probe(ctx, l.size.Load())
+			why = s.healed(ctx, l.size.Load())
 		default:
-			why = s.look(ctx)
+			why = s.healthy(ctx)
 		}
 		if why != nil {
 			l.fail(why)
@@ -179,6 +180,8 @@ func (l *Log) Ready() error {
 		return unavailable(errClosed)
 	case l.why != nil:
 		return unavailable(l.why)
+	case l.store != nil && l.store.broken() != nil:
+		return unavailable(l.store.broken())
 	}
 	return nil
 }
@@ -212,7 +215,7 @@ func (l *Log) Append(ctx context.Context, e Entry, spare time.Duration) (uint64,
 	}
 	before := l.size.Load()
 	due := time.Now().Add(min(max(spare, 0), maxSpare))
-	p := &pending{tessera.NewEntry(line), due, make(chan appended, 1), func() { <-l.waiting }}
+	p := &pending{line, due, make(chan appended, 1), func() { <-l.waiting }}
 	s.queue <- p // there is room, since it was admitted
 	select {
 	case <-ctx.Done():
@@ -265,12 +268,19 @@ func (l *Log) end(r appended, before uint64) (uint64, error) {
 	return r.index, nil
 }
 
-// Size returns how many entries are integrated now, published in a checkpoint or
-// not yet.
-func (l *Log) Size(ctx context.Context) (uint64, error) {
+// Size returns how many entries the log has, published in a checkpoint or not yet.
+// All of them can be read when it returns: those that stand in the journal alone are
+// waited for, some milliseconds, unless the log cannot be written.
+func (l *Log) Size(ctx context.Context) (uint64, error) { return l.readable(ctx, maxSize) }
+
+// readable is Size, which waits for no more than the first so many entries.
+func (l *Log) readable(ctx context.Context, entries uint64) (uint64, error) {
 	s, why := l.current()
 	if s == nil {
 		return 0, unavailable(why)
+	}
+	if err := s.settle(ctx, entries); ctx.Err() != nil {
+		return 0, unavailable(fmt.Errorf("reading the log's size: %w", err))
 	}
 	size, err := s.reader.IntegratedSize(ctx)
 	if err != nil {

@@ -52,12 +52,31 @@ func (l *Log) published(ctx context.Context) (Checkpoint, []byte, error) {
 // Entry returns the entry of an index. Errors are [ErrNoEntry], or of kind
 // LogUnavailable.
 func (l *Log) Entry(ctx context.Context, index uint64) (Entry, error) {
-	size, err := l.Size(ctx)
+	reading, err := l.reading(ctx, index)
 	if err != nil {
 		return Entry{}, err
 	}
-	_, e, err := (&bundleReader{source: l.Source(), size: size}).entry(ctx, index)
+	_, e, err := reading.entry(ctx, index)
 	return e, err
+}
+
+// reading returns what reads the log, the entry of this index included. Errors are
+// [ErrNoEntry], or of kind LogUnavailable.
+func (l *Log) reading(ctx context.Context, index uint64) (*bundleReader, error) {
+	size, err := l.readable(ctx, index+1)
+	switch known := l.size.Load(); {
+	case err != nil:
+		return nil, err
+	case index < size:
+		return &bundleReader{source: l.Source(), size: size}, nil
+	case index < known:
+		return nil, unavailable(fmt.Errorf("reading entry %d: it is on record, and cannot be read while the log cannot be written", index))
+	}
+	return nil, noEntry(index, size)
+}
+
+func noEntry(index, size uint64) error {
+	return fault.New(fault.NotAllowed, "entry %d of %d: %w", index, size, ErrNoEntry)
 }
 
 // bundleReader reads single entries of a log of this size, and keeps the bundle
@@ -73,7 +92,7 @@ type bundleReader struct {
 // entry reads one entry, and its bytes.
 func (r *bundleReader) entry(ctx context.Context, index uint64) ([]byte, Entry, error) {
 	if index >= r.size {
-		return nil, Entry{}, fault.New(fault.NotAllowed, "entry %d of %d: %w", index, r.size, ErrNoEntry)
+		return nil, Entry{}, noEntry(index, r.size)
 	}
 	if number := index / tileWidth; r.lines == nil || r.number != number {
 		bundle, err := r.source.Entries(ctx, number, widthAt(number, r.size))
@@ -101,12 +120,12 @@ func (r *bundleReader) entry(ctx context.Context, index uint64) ([]byte, Entry, 
 // checkpoint holds yet has none: the error is of kind ReceiptPending and says when
 // to ask again. An index that no entry has is [ErrNoEntry].
 func (l *Log) Receipt(ctx context.Context, index uint64) ([]byte, error) {
-	size, err := l.Size(ctx)
+	reading, err := l.reading(ctx, index)
 	if err != nil {
 		return nil, err
 	}
-	source := l.Source()
-	line, _, err := (&bundleReader{source: source, size: size}).entry(ctx, index)
+	source := reading.source
+	line, _, err := reading.entry(ctx, index)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/transparency-dev/tessera"
@@ -37,10 +38,10 @@ type place interface {
 	source() Source
 	// usable finds what forbids the next append. It takes microseconds.
 	usable() error
-	// hold keeps what the next append replaces until what it returns is called. To
-	// free it may take longer than the append does.
+	// hold keeps what Tessera replaces next until what it returns is called. To free
+	// it may take longer than replacing it does.
 	hold() (let func())
-	// same finds what is wrong with an append that Tessera did without error.
+	// same finds what is wrong with what Tessera did without error.
 	same() error
 	// look finds out whether a log that could be written still can be, and lets
 	// Tessera publish where a clock that was put back holds it up: it waits until the
@@ -64,14 +65,23 @@ func (s state) valid() bool { return len(s.Root) == len(Digest{}) && s.Size <= m
 // store is a log that is open: its place with Tessera over it.
 type store struct {
 	place
-	appender *tessera.Appender
-	reader   tessera.LogReader
-	shutdown func(context.Context) error
-	cancel   context.CancelFunc
-	opened   uint64 // how many entries it had when it was opened
-	queue    chan *pending
-	pace     pace // of the batches; the worker's
-	ended    <-chan struct{}
+	tessera    tessera.Driver
+	options    *tessera.AppendOptions
+	appender   *tessera.Appender
+	reader     tessera.LogReader
+	shutdown   func(context.Context) error
+	cancel     context.CancelFunc // ends Tessera
+	integrator *integrator        // of a directory
+	// record puts entries on record and returns the outcome of each. The error is of
+	// all of them.
+	record func(ctx context.Context, entries [][]byte) ([]appended, error)
+	opened uint64 // how many entries it had when it was opened
+	queue  chan *pending
+	pace   pace // of the batches; the worker's
+
+	working sync.WaitGroup
+	stop    context.CancelFunc // ends those who work
+	ended   <-chan struct{}    // closed when they are to end
 }
 
 // openStore takes the place, judges what is in it, and starts Tessera.
@@ -121,11 +131,37 @@ func (s *store) start(ctx context.Context, config Config, keys []Key) error {
 	if err != nil {
 		return err
 	}
-	s.opened = size
 	if err := s.look(ctx); err != nil {
 		return err
 	}
-	return s.run(ctx, config, keys)
+	s.opened, s.record = size, s.add
+	if folder, is := s.place.(*folder); is {
+		if s.integrator, err = newIntegrator(ctx, s, folder.journal, folder.content, size); err != nil {
+			return err
+		}
+		folder.content = nil
+		s.opened, s.record = s.integrator.recorded, s.integrator.record
+	}
+	if err := s.run(ctx, config, keys); err != nil {
+		return err
+	}
+	if s.integrator != nil {
+		if err := s.integrator.catchUp(ctx); err != nil {
+			return machineError{err}
+		}
+	}
+	s.work(ctx)
+	return nil
+}
+
+// work starts those who work behind the log's back.
+func (s *store) work(ctx context.Context) {
+	ctx, s.stop = context.WithCancel(context.WithoutCancel(ctx))
+	s.queue, s.ended = make(chan *pending, maxWaiting), ctx.Done()
+	s.working.Go(func() { s.write(ctx) })
+	if s.integrator != nil {
+		s.working.Go(func() { s.integrator.run(ctx) })
+	}
 }
 
 // run starts Tessera, which makes a log where there is none.
@@ -134,28 +170,67 @@ func (s *store) run(ctx context.Context, config Config, keys []Key) error {
 	if err != nil {
 		return err
 	}
-	opts, err := options(keys, witnesses, config.checkpointInterval())
-	if err != nil {
+	if s.options, err = options(keys, witnesses, config.checkpointInterval()); err != nil {
 		return err
 	}
-	driver, err := s.driver(ctx)
-	if err != nil {
+	if s.tessera, err = s.driver(ctx); err != nil {
 		return machineError{err}
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	s.appender, s.shutdown, s.reader, err = tessera.NewAppender(running, driver, opts)
+	s.appender, s.shutdown, s.reader, err = tessera.NewAppender(running, s.tessera, s.options)
 	if err != nil {
 		return machineError{err}
 	}
-	s.queue, s.ended = make(chan *pending, maxWaiting), running.Done()
-	go s.work(running)
 	return nil
+}
+
+// settle waits until so many of the entries that are on record can be read.
+func (s *store) settle(ctx context.Context, entries uint64) error {
+	if s.integrator == nil {
+		return nil
+	}
+	return s.integrator.settle(ctx, entries)
+}
+
+// broken tells why what is on record does not come into the tiles.
+func (s *store) broken() error {
+	if s.integrator == nil {
+		return nil
+	}
+	_, _, broken := s.integrator.progress()
+	return broken
+}
+
+// healthy finds out whether a log that could be written still can be.
+func (s *store) healthy(ctx context.Context) error {
+	if broken := s.broken(); broken != nil {
+		return broken
+	}
+	return s.look(ctx)
+}
+
+// healed finds out whether a log with so many entries on record, which could not be
+// written, can be again.
+func (s *store) healed(ctx context.Context, size uint64) error {
+	if broken := s.broken(); broken != nil {
+		return broken
+	}
+	if s.integrator != nil {
+		if err := s.integrator.journal.try(); err != nil {
+			return err
+		}
+		size, _, _ = s.integrator.progress()
+	}
+	return s.probe(ctx, size)
 }
 
 // close ends Tessera once the last checkpoint is published, as published says.
 func (s *store) close(ctx context.Context, published func(context.Context) error) error {
-	err := s.shutdown(ctx)
+	err := s.settle(ctx, maxSize)
+	if err == nil {
+		err = s.shutdown(ctx)
+	}
 	if err == nil {
 		err = published(ctx)
 	}
@@ -165,13 +240,36 @@ func (s *store) close(ctx context.Context, published func(context.Context) error
 	return errors.Join(err, s.abandon())
 }
 
-// abandon ends Tessera as it is and lets go of the place.
+// abandon ends all as it is and lets go of the place: not while something is still
+// being written to it, which would be in the way of whoever takes it next.
 func (s *store) abandon() error {
+	if s.stop != nil {
+		s.stop()
+	}
+	over := make(chan struct{})
+	go func() {
+		s.working.Wait()
+		close(over)
+	}()
+	hangs := time.NewTimer(abandonWithin)
+	defer hangs.Stop()
+	select {
+	case <-over:
+	case <-hangs.C:
+	}
 	if s.cancel != nil {
 		s.cancel()
 	}
-	return s.release()
+	select {
+	case <-over:
+		return s.release()
+	default:
+		return errors.New("what is being written does not end: the log stays locked until this process does")
+	}
 }
+
+// abandonWithin is how long whoever gives a log up waits for what is being written.
+const abandonWithin = 5 * time.Second
 
 // signersOf returns the keys for signing.
 func signersOf(keys []Key) ([]note.Signer, error) {

@@ -48,24 +48,32 @@ func tileRoot(hashes []byte) ([]byte, error) {
 
 // rootAt computes the root hash that a log's tiles give a tree of this size.
 func rootAt(ctx context.Context, source Source, size uint64) (Digest, error) {
-	tree := ranges().NewEmptyRange(0)
+	tree, err := rangeAt(ctx, source, size)
+	if err != nil {
+		return Digest{}, err
+	}
+	return rootOf(tree)
+}
+
+// rangeAt reads of a log's tiles what a tree of this size needs in order to grow.
+func rangeAt(ctx context.Context, source Source, size uint64) (*compact.Range, error) {
 	if size == 0 {
-		return rootOf(tree)
+		return ranges().NewEmptyRange(0), nil
 	}
 	nodes := compact.RangeNodes(0, size, nil)
 	hashes := make([][]byte, len(nodes))
 	for i, node := range nodes {
 		hash, err := nodeHash(ctx, source, node, size)
 		if err != nil {
-			return Digest{}, err
+			return nil, err
 		}
 		hashes[i] = hash
 	}
 	tree, err := ranges().NewRange(0, size, hashes)
 	if err != nil {
-		return Digest{}, fmt.Errorf("computing a root hash: %w", err)
+		return nil, fmt.Errorf("computing a root hash: %w", err)
 	}
-	return rootOf(tree)
+	return tree, nil
 }
 
 // nodeHash returns the hash of a node of the tree of this size, which must be
