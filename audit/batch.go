@@ -10,9 +10,8 @@ import (
 // pending is an append under way.
 type pending struct {
 	entry []byte
-	due   time.Time     // when it is wanted on record; nobody minds it sooner
-	done  chan appended // has room for one
-	over  func()        // lets the next one in
+	due   time.Time      // when it is wanted on record; nobody minds it sooner
+	done  func(appended) // is called once
 }
 
 // appended is the outcome of an append.
@@ -50,6 +49,7 @@ func (s *store) write(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			s.refuse()
 			return
 		case first := <-s.queue:
 			batch = s.gather(append(batch[:0], first), expected)
@@ -116,11 +116,23 @@ func (s *store) writeBatch(ctx context.Context, batch []*pending) {
 	}
 	for i, p := range batch {
 		if err != nil {
-			p.done <- appended{err: err}
+			p.done(appended{err: err})
 		} else {
-			p.done <- results[i]
+			p.done(results[i])
 		}
-		p.over()
+	}
+	clear(batch)
+}
+
+// refuse ends the appends that nobody will write any more.
+func (s *store) refuse() {
+	for {
+		select {
+		case p := <-s.queue:
+			p.done(appended{err: errClosed})
+		default:
+			return
+		}
 	}
 }
 

@@ -193,66 +193,72 @@ func unavailable(err error) error {
 	return &fault.Error{Kind: fault.LogUnavailable, RetryAfter: retryAfter, Err: err}
 }
 
-// Append puts an entry on record and returns its index. When it returns without
-// error the entry is on disk, fsynced, and part of the log for good: a checkpoint
-// that holds it follows. When it returns with one the entry may have come on
-// record or not, and nothing that it speaks of may be released.
+// Begin begins to put an entry on record. It calls done with its index, or with an
+// error, once and whenever that is known, before or after Begin returns; done must not
+// block. Without error the entry is on disk, fsynced, and part of the log for good: a
+// checkpoint that holds it follows. With one the entry may have come on record or not,
+// and nothing that it speaks of may be released.
 //
 // The caller has no use for that before spare is over: so long, but no longer than
-// 50 ms, the entry may wait for others to share its writes with. With 0 it blocks
-// for about three milliseconds on an idle disk. It obeys the context. The nonce is
-// drawn here. Errors are of kind LogUnavailable, of the context, or of
-// kind Internal for an entry that has no form.
-func (l *Log) Append(ctx context.Context, e Entry, spare time.Duration) (uint64, error) {
+// 50 ms, the entry may wait for others to share its writes with. The nonce is drawn
+// here. Errors are of kind LogUnavailable, or of kind Internal for an entry that has no
+// form.
+func (l *Log) Begin(e Entry, spare time.Duration, done func(index uint64, err error)) {
 	_, _ = rand.Read(e.Nonce[:]) // never errs
 	line, err := e.Encode()
 	if err != nil {
-		return 0, fault.New(fault.Internal, "recording: %w", err)
-	}
-	s, err := l.begin()
-	if err != nil {
-		return 0, err
+		done(0, fault.New(fault.Internal, "recording: %w", err))
+		return
 	}
 	before := l.size.Load()
-	due := time.Now().Add(min(max(spare, 0), maxSpare))
-	p := &pending{line, due, make(chan appended, 1), func() { <-l.waiting }}
-	s.queue <- p // there is room, since it was admitted
-	select {
-	case <-ctx.Done():
-		return 0, fmt.Errorf("recording: %w", ctx.Err())
-	case <-s.ended:
-		return 0, unavailable(errClosed)
-	case r := <-p.done:
-		return l.end(r, before)
+	err = l.admit(&pending{line, time.Now().Add(min(max(spare, 0), maxSpare)), func(r appended) {
+		<-l.waiting
+		done(l.end(r, before))
+	}})
+	if err != nil {
+		done(0, err)
 	}
 }
 
-// begin admits an append, which must take itself out of l.waiting when it is over.
-func (l *Log) begin() (*store, error) {
+// Append is [Log.Begin] that waits, no longer than the context allows: for less than a
+// millisecond on an idle disk, if there is nothing to spare.
+func (l *Log) Append(ctx context.Context, e Entry, spare time.Duration) (uint64, error) {
+	done := make(chan appended, 1)
+	l.Begin(e, spare, func(index uint64, err error) { done <- appended{index, err} })
+	select {
+	case <-ctx.Done():
+		return 0, fmt.Errorf("recording: %w", ctx.Err())
+	case r := <-done:
+		return r.index, r.err
+	}
+}
+
+// admit lets an append in, if there is room, and none once the log is closed.
+func (l *Log) admit(p *pending) error {
 	l.mu.Lock()
-	s, why, closed := l.store, l.why, l.closed
-	if !closed && s != nil {
-		select {
-		case l.waiting <- struct{}{}:
-		default:
-			l.mu.Unlock()
-			return nil, unavailable(errors.New("recording: too many entries wait for the disk"))
-		}
-	}
-	l.mu.Unlock()
+	defer l.mu.Unlock()
 	switch {
-	case closed:
-		return nil, unavailable(errClosed)
-	case s == nil:
-		return nil, unavailable(why)
+	case l.closed:
+		return unavailable(errClosed)
+	case l.store == nil:
+		return unavailable(l.why)
 	}
-	return s, nil
+	select {
+	case l.waiting <- struct{}{}:
+	default:
+		return unavailable(errors.New("recording: too many entries wait for the disk"))
+	}
+	l.store.queue <- p // has as much room
+	return nil
 }
 
 // end judges the outcome of an append that began when the log had so many entries.
 func (l *Log) end(r appended, before uint64) (uint64, error) {
 	if r.err == nil && r.index < before {
 		r.err = fmt.Errorf("entry %d was assigned anew, of %d: the log was replaced", r.index, before)
+	}
+	if errors.Is(r.err, errClosed) {
+		return 0, unavailable(errClosed)
 	}
 	if r.err != nil {
 		l.fail(r.err)

@@ -26,15 +26,26 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 	rules := s.policy.Load()
 	call.certificate = s.inForce()
 	all := make([]item, len(items))
-	lane := make(chan struct{}, s.sessions+1) // keeps every session busy: one is verifying while the others sign
-	abreast := cap(lane) + maxRecording
+	signing := s.sessions + 1 // keeps every session busy: one is verifying while the others sign
+	abreast := signing + maxRecording
 	for i, in := range items {
 		all[i] = s.decideItem(rules, call.caller, in)
 		abreast = min(abreast, atOnce(all[i].grant))
 	}
-	fan(len(items), abreast, func(i int) {
-		s.signItem(ctx, call.certificate, &all[i], company{lane, min(len(all)-1-i, abreast-1)})
-	})
+	made := make(chan *item, abreast)
+	going := make(chan struct{}, abreast) // one for each item in the making
+	go func() {
+		defer close(made)
+		fan(len(items), min(signing, abreast), func(i int) {
+			going <- struct{}{}
+			s.signItem(ctx, call.certificate, &all[i], min(len(all)-1-i, abreast-1))
+			made <- &all[i]
+		})
+	}()
+	for i := range made {
+		s.releaseItem(ctx, i)
+		<-going
+	}
 	s.withhold(call.certificate, all)
 	results := make([]*roamsignv1.SignDigestsResult, len(items))
 	for i := range all {
@@ -48,26 +59,13 @@ func (s *service) SignDigests(ctx context.Context, in *roamsignv1.SignDigestsReq
 // record while others are made.
 const maxRecording = 256
 
-// company are the other items of an item's batch. The zero company is none.
-type company struct {
-	lane   chan struct{} // bounds how many of them are being signed at a time
-	behind int           // how many come after it, and are made before its entry is on record
-}
-
-// signIn signs in company. What waits for the record has left the lane.
-func (s *Server) signIn(ctx context.Context, work admitted, of subject, others company) (pending, error) {
-	if others.lane != nil {
-		others.lane <- struct{}{} // whoever is in it obeys the same context
-		defer func() { <-others.lane }()
-	}
-	return s.sign(ctx, work, of, others.behind)
-}
-
 // item is one item of a batch on its way. Its error stays its own, as do its
 // panics.
 type item struct {
 	order    digestOrder
 	grant    policy.Grant
+	work     admitted
+	made     pending
 	released released
 	err      error
 }
@@ -81,11 +79,25 @@ func (s *Server) decideItem(rules *policy.Policy, caller policy.Caller, in *roam
 	return i
 }
 
-// signItem has an item signed if it may be. It takes its turn like a single one.
-func (s *Server) signItem(ctx context.Context, under *certificate, i *item, others company) {
+// signItem has an item signed if it may be, with so many of its batch behind it which
+// are made before its entry is on record. It takes its turn like a single one.
+func (s *Server) signItem(ctx context.Context, under *certificate, i *item, behind int) {
 	defer recovered(&i.err)
+	if i.err != nil {
+		return
+	}
+	if i.work, i.err = s.admit(ctx, under, i.grant, i.order.id, i.order.subject.digest); i.err == nil {
+		i.made, i.err = s.sign(ctx, i.work, i.order.subject, behind)
+	}
+}
+
+// releaseItem releases an item that was signed, once its entry is on record, and
+// settles what was admitted.
+func (s *Server) releaseItem(ctx context.Context, i *item) {
+	defer recovered(&i.err)
+	defer func() { s.settle(i.work, i.released.signature != nil, i.err) }()
 	if i.err == nil {
-		i.released, i.err = s.signDigest(ctx, under, i.grant, i.order, others)
+		i.released, i.err = s.release(ctx, i.made)
 	}
 }
 

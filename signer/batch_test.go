@@ -131,7 +131,7 @@ func TestAPanicAnywhereInAnItemIsItsError(t *testing.T) {
 	granted, err := allowed.Decide(erp, policy.SignDigests, ownTIN, [32]byte{1}, time.Now())
 	must(t, err)
 	signed := item{grant: granted}
-	s.signItem(t.Context(), nil, &signed, company{})
+	s.signItem(t.Context(), nil, &signed, 0)
 	if kindOf(signed.err) != fault.Internal || signed.released.signature != nil {
 		t.Errorf("signing: got %x, %v, want INTERNAL", signed.released.signature, signed.err)
 	}

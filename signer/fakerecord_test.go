@@ -16,74 +16,75 @@ import (
 const instance = "signer-1"
 
 // manner is how the fake record behaves.
-type manner func(ctx context.Context, r *fakeRecord, entry audit.Entry) (uint64, error)
+type manner func(r *fakeRecord, entry audit.Entry, done func(uint64, error))
 
 // The named manners.
 var (
-	keeps manner = func(_ context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
-		return r.put(entry), nil
-	}
-	losesIt manner = func(context.Context, *fakeRecord, audit.Entry) (uint64, error) {
-		return 0, fault.New(fault.LogUnavailable, "secret detail of the disk")
-	}
-	keepsAndSaysNot manner = func(_ context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
+	keeps manner = func(r *fakeRecord, entry audit.Entry, done func(uint64, error)) { done(r.put(entry), nil) }
+
+	losesIt                  = loses(fault.New(fault.LogUnavailable, "secret detail of the disk"))
+	keepsAndSaysNot          = keepsAndSays(fault.New(fault.LogUnavailable, "secret detail of the disk"))
+	errsWithoutAKind         = loses(errors.New("secret detail of the disk"))
+	keepsAndErrsWithoutAKind = keepsAndSays(errors.New("secret detail of the disk"))
+	blamesTheEntry           = loses(fault.New(fault.NotAllowed, "secret detail of the record"))
+	timesOutByItself         = loses(fault.Wrap(fault.LogUnavailable, context.DeadlineExceeded))
+
+	losesItAndHangs manner = func(r *fakeRecord, _ audit.Entry, done func(uint64, error)) { go r.hang(done) }
+	keepsItAndHangs manner = func(r *fakeRecord, entry audit.Entry, done func(uint64, error)) {
 		r.put(entry)
-		return 0, fault.New(fault.LogUnavailable, "secret detail of the disk")
+		go r.hang(done)
 	}
-	errsWithoutAKind manner = func(context.Context, *fakeRecord, audit.Entry) (uint64, error) {
-		return 0, errors.New("secret detail of the disk")
-	}
-	keepsAndErrsWithoutAKind manner = func(_ context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
-		r.put(entry)
-		return 0, errors.New("secret detail of the disk")
-	}
-	blamesTheEntry manner = func(context.Context, *fakeRecord, audit.Entry) (uint64, error) {
-		return 0, fault.New(fault.NotAllowed, "secret detail of the record")
-	}
-	timesOutByItself manner = func(context.Context, *fakeRecord, audit.Entry) (uint64, error) {
-		return 0, fault.Wrap(fault.LogUnavailable, context.DeadlineExceeded)
-	}
-	losesItAndHangs manner = func(ctx context.Context, _ *fakeRecord, _ audit.Entry) (uint64, error) {
-		<-ctx.Done()
-		return 0, ctx.Err()
-	}
-	keepsItAndHangs manner = func(ctx context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
-		r.put(entry)
-		<-ctx.Done()
-		return 0, ctx.Err()
-	}
-	losesItAndPanics manner = func(context.Context, *fakeRecord, audit.Entry) (uint64, error) {
+	losesItAndPanics manner = func(*fakeRecord, audit.Entry, func(uint64, error)) {
 		panic("secret detail of the record")
 	}
-	keepsItAndPanics manner = func(_ context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
+	keepsItAndPanics manner = func(r *fakeRecord, entry audit.Entry, _ func(uint64, error)) {
 		r.put(entry)
+		panic("secret detail of the record")
+	}
+	keepsSaysSoAndPanics manner = func(r *fakeRecord, entry audit.Entry, done func(uint64, error)) {
+		done(r.put(entry), nil)
 		panic("secret detail of the record")
 	}
 )
 
+// loses does not keep entries, and says so.
+func loses(err error) manner {
+	return func(_ *fakeRecord, _ audit.Entry, done func(uint64, error)) { done(0, err) }
+}
+
+// keepsAndSays keeps entries, and says that it did not.
+func keepsAndSays(err error) manner {
+	return func(r *fakeRecord, entry audit.Entry, done func(uint64, error)) {
+		r.put(entry)
+		done(0, err)
+	}
+}
+
 // slow keeps entries, once the gate lets it.
 func slow(gate <-chan struct{}) manner {
-	return func(ctx context.Context, r *fakeRecord, entry audit.Entry) (uint64, error) {
-		select {
-		case <-gate:
-			return r.put(entry), nil
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+	return func(r *fakeRecord, entry audit.Entry, done func(uint64, error)) {
+		go func() {
+			select {
+			case <-gate:
+				done(r.put(entry), nil)
+			case <-r.let:
+				done(0, errors.New("let go"))
+			}
+		}()
 	}
 }
 
 // fakeRecord is a [Record] in memory, that fails in named ways, and complains
-// when it is asked for what it cannot put down, without a deadline, or after the
-// server has returned.
+// when it is asked for what it cannot put down, or after the server has returned.
 type fakeRecord struct {
 	t       testing.TB
 	entered chan struct{} // gets one element for each call, if there is room
+	let     chan struct{} // closed when what hangs is let go
+	letting sync.Once
 
 	mu      sync.Mutex
 	manner  manner
 	down    error
-	under   int
 	calls   int
 	spare   time.Duration // the longest that it might take
 	closed  bool
@@ -91,26 +92,23 @@ type fakeRecord struct {
 }
 
 func newFakeRecord(t testing.TB) *fakeRecord {
-	return &fakeRecord{t: t, entered: make(chan struct{}, 10_000), manner: keeps}
+	return &fakeRecord{t: t, entered: make(chan struct{}, 10_000), let: make(chan struct{}), manner: keeps}
 }
 
-func (r *fakeRecord) Append(ctx context.Context, entry audit.Entry, spare time.Duration) (uint64, error) {
-	do := r.begin(ctx, entry, spare)
-	defer r.end()
-	return do(ctx, r, entry)
+func (r *fakeRecord) Begin(entry audit.Entry, spare time.Duration, done func(uint64, error)) {
+	r.begin(entry, spare)(r, entry, func(index uint64, err error) {
+		r.end()
+		done(index, err)
+	})
 }
 
-func (r *fakeRecord) begin(ctx context.Context, entry audit.Entry, spare time.Duration) manner {
+func (r *fakeRecord) begin(entry audit.Entry, spare time.Duration) manner {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls++
 	r.spare = max(r.spare, spare)
-	r.under++
 	if r.closed {
 		r.t.Error("the record was used after the server had returned")
-	}
-	if _, ok := ctx.Deadline(); !ok {
-		r.t.Error("the record was used without a deadline")
 	}
 	if _, err := entry.Encode(); err != nil {
 		r.t.Errorf("an entry that has no form: %v", err)
@@ -125,11 +123,19 @@ func (r *fakeRecord) begin(ctx context.Context, entry audit.Entry, spare time.Du
 func (r *fakeRecord) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.under--
 	if r.closed {
 		r.t.Error("the server had returned while the record was used")
 	}
 }
+
+// hang waits until it is let go.
+func (r *fakeRecord) hang(done func(uint64, error)) {
+	<-r.let
+	done(0, errors.New("let go"))
+}
+
+// letGo ends what hangs, now and later.
+func (r *fakeRecord) letGo() { r.letting.Do(func() { close(r.let) }) }
 
 func (r *fakeRecord) Ready() error {
 	r.mu.Lock()

@@ -167,6 +167,7 @@ func (r *rig) serve() {
 	go func() { ended <- r.server.Serve(ctx, listener) }()
 	r.stop = sync.OnceValue(func() error {
 		cancel()
+		r.record.letGo()
 		err := <-ended
 		r.key.close()
 		if r.nextKey != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/roamsign/roamsign/audit"
@@ -13,19 +14,19 @@ import (
 // Record is where every signature is put down before it is released. Safe for
 // concurrent use.
 type Record interface {
-	// Append puts an entry on record and returns its index. When it returns
-	// without error the entry is durable: it outlives this process and the machine.
-	// When it returns with one the entry may have come on record or not. It blocks
-	// no longer than ctx allows. Errors carry a kind of package fault:
-	// LogUnavailable (with RetryAfter), Internal, or a context's; one without a
-	// kind counts as LogUnavailable.
+	// Begin begins to put an entry on record, and does not block. It calls done once,
+	// from any goroutine, before or after it returns: with the entry's index when the
+	// entry is durable, and outlives this process and the machine; or with an error,
+	// when it may have come on record or not. Errors carry a kind of package fault:
+	// LogUnavailable (with RetryAfter) or Internal; one without a kind counts as
+	// LogUnavailable. done does not block.
 	//
 	// Nobody needs that before spare is over: the record may use it to share the
 	// work among more entries.
-	Append(ctx context.Context, entry audit.Entry, spare time.Duration) (index uint64, err error)
+	Begin(entry audit.Entry, spare time.Duration, done func(index uint64, err error))
 
-	// Ready returns nil when Append can be expected to work, else why not. It does
-	// not block: it is asked several times a second.
+	// Ready returns nil when entries can be expected to come on record, else why not.
+	// It does not block: it is asked several times a second.
 	Ready() error
 }
 
@@ -74,9 +75,13 @@ func (r *recorder) entry(work admitted, of subject) audit.Entry {
 	}
 }
 
-// appending is an entry on its way to the record. It has room for the outcome,
-// so that nobody needs to wait for it.
-type appending chan appended
+// appending is an entry on its way to the record.
+type appending struct {
+	recorder *recorder
+	traced   span
+	over     atomic.Bool
+	outcome  chan appended // has room for it, so that nobody needs to wait for it
+}
 
 // appended is the outcome: the entry is durable, at that index, or not known to be.
 type appended struct {
@@ -84,32 +89,41 @@ type appended struct {
 	err   error
 }
 
-// begin starts to put an entry on record, which nobody needs before spare is over.
-// That ends with ctx, if not sooner.
-func (r *recorder) begin(ctx context.Context, entry audit.Entry, spare time.Duration) appending {
-	a := make(appending, 1)
+// begin begins to put an entry on record, which nobody needs before spare is over. It
+// is waited for no longer than its request is, and goes on all the same.
+func (r *recorder) begin(ctx context.Context, entry audit.Entry, spare time.Duration) *appending {
+	a := &appending{recorder: r, outcome: make(chan appended, 1)}
 	select {
 	case r.under <- struct{}{}:
 	default:
-		a <- appended{err: recordFault(errors.New("too many entries are on their way to the record"))}
+		a.outcome <- appended{err: recordFault(errors.New("too many entries are on their way to the record"))}
 		return a
 	}
-	ctx, traced := r.tracer.begin(ctx, "record")
-	go func() {
-		defer func() { <-r.under }()
-		index, err := r.append(ctx, entry, spare)
-		traced.end(err)
-		a <- appended{index, err}
-	}()
+	_, a.traced = r.tracer.begin(ctx, "record")
+	if err := r.hand(entry, spare, a.end); err != nil {
+		a.end(0, err)
+	}
 	return a
 }
 
-func (r *recorder) append(ctx context.Context, entry audit.Entry, spare time.Duration) (index uint64, err error) {
+// hand hands an entry to the record, whose panics are errors.
+func (r *recorder) hand(entry audit.Entry, spare time.Duration, done func(uint64, error)) (err error) {
 	defer recovered(&err)
-	if index, err = r.record.Append(ctx, entry, spare); err != nil {
-		return 0, recordFault(err)
+	r.record.Begin(entry, spare, done)
+	return nil
+}
+
+// end tells what became of the entry, the first time.
+func (a *appending) end(index uint64, err error) {
+	if !a.over.CompareAndSwap(false, true) {
+		return
 	}
-	return index, nil
+	if err != nil {
+		index, err = 0, recordFault(err)
+	}
+	a.traced.end(err)
+	a.outcome <- appended{index, err}
+	<-a.recorder.under
 }
 
 // recordFault lets those kinds of the record's errors through that are the
@@ -130,7 +144,7 @@ func recordFault(err error) error {
 // pending is a signature that verifies, and that nobody may have yet.
 type pending struct {
 	signature signature
-	entry     appending
+	entry     *appending
 	under     *certificate
 }
 
@@ -145,7 +159,7 @@ type released struct {
 // whether its certificate still stands. Otherwise nobody gets it.
 func (s *Server) release(ctx context.Context, p pending) (released, error) {
 	select {
-	case done := <-p.entry:
+	case done := <-p.entry.outcome:
 		if done.err != nil {
 			return released{}, done.err
 		}

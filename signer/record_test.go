@@ -77,6 +77,7 @@ var recordFaults = []struct {
 	{"append hangs, written", keepsItAndHangs, honest, codes.DeadlineExceeded, "DEADLINE_EXCEEDED"},
 	{"append panics, not written", losesItAndPanics, honest, codes.Internal, "INTERNAL"},
 	{"append panics, written", keepsItAndPanics, honest, codes.Internal, "INTERNAL"},
+	{"append panics, written and told so", keepsSaysSoAndPanics, honest, codes.OK, ""},
 	{"the key is away, written", keeps, isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
 	{"the key is away, not written", losesIt, isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
 	{"the key is away, append hangs", losesItAndHangs, isAway, codes.Unavailable, "TOKEN_UNAVAILABLE"},
@@ -181,14 +182,15 @@ func TestTheRecordIsWrittenWhileTheKeySigns(t *testing.T) {
 	must(t, <-done)
 }
 
-// TestWhereTheKeyFailsNobodyWaitsForTheRecord: the request ends, and with it the
-// append.
+// TestWhereTheKeyFailsNobodyWaitsForTheRecord: the request ends, whatever becomes of
+// its entry.
 func TestWhereTheKeyFailsNobodyWaitsForTheRecord(t *testing.T) {
 	r := start(t, setting{})
 	r.record.behave(losesItAndHangs)
 	r.key.behave(isAway)
 	_, err := r.as(erp).SignDigest(t.Context(), r.request())
 	checkRefused(t, "the key is away", err, codes.Unavailable, "TOKEN_UNAVAILABLE")
+	r.record.letGo()
 	must(t, r.server.recorder.finish(20*time.Second))
 }
 

@@ -27,21 +27,21 @@ func (s *service) SignDigest(ctx context.Context, in *roamsignv1.SignDigestReque
 	if err != nil {
 		return nil, err
 	}
-	done, err := s.signDigest(ctx, call.certificate, grant, order, company{})
+	done, err := s.signDigest(ctx, call.certificate, grant, order)
 	if err != nil {
 		return nil, err
 	}
 	return &roamsignv1.SignDigestResponse{Signature: done.signature, LogIndex: done.index}, nil
 }
 
-// signDigest has a granted order signed, in its company.
-func (s *Server) signDigest(ctx context.Context, under *certificate, grant policy.Grant, order digestOrder, others company) (done released, err error) {
+// signDigest has a granted order signed.
+func (s *Server) signDigest(ctx context.Context, under *certificate, grant policy.Grant, order digestOrder) (done released, err error) {
 	work, err := s.admit(ctx, under, grant, order.id, order.subject.digest)
 	if err != nil {
 		return released{}, err
 	}
 	defer func() { s.settle(work, done.signature != nil, err) }()
-	made, err := s.signIn(ctx, work, order.subject, others)
+	made, err := s.sign(ctx, work, order.subject, 0)
 	if err != nil {
 		return released{}, err
 	}
@@ -94,7 +94,7 @@ func (s *Server) sign(ctx context.Context, work admitted, of subject, behind int
 		return pending{}, fault.New(fault.NotAllowed, "signing what was not admitted")
 	}
 	ctx = s.tracer.of(ctx, work.id)
-	var entry appending
+	var entry *appending
 	begin := func(spare time.Duration) {
 		entry = s.recorder.begin(ctx, s.recorder.entry(work, of), spare)
 	}

@@ -192,16 +192,17 @@ func (m *metrics) timedRecord(record signer.Record) timedRecord {
 	return timedRecord{record, m.recordTime.WithLabelValues("ok"), m.recordTime.WithLabelValues("error")}
 }
 
-// Append is that of the record.
-func (r timedRecord) Append(ctx context.Context, entry audit.Entry, spare time.Duration) (uint64, error) {
+// Begin is that of the record.
+func (r timedRecord) Begin(entry audit.Entry, spare time.Duration, done func(index uint64, err error)) {
 	began := time.Now()
-	index, err := r.Record.Append(ctx, entry, spare)
-	to := r.written
-	if err != nil {
-		to = r.failed
-	}
-	to.Observe(time.Since(began).Seconds())
-	return index, err
+	r.Record.Begin(entry, spare, func(index uint64, err error) {
+		to := r.written
+		if err != nil {
+			to = r.failed
+		}
+		to.Observe(time.Since(began).Seconds())
+		done(index, err)
+	})
 }
 
 // Ready is that of the tokens, for the key.

@@ -370,9 +370,9 @@ func tokenOf(dir string) (hsm.Config, error) {
 // unrecorded forgets what it is told. Nothing but a measurement may have it.
 type unrecorded struct{ entries atomic.Uint64 }
 
-// Append counts.
-func (u *unrecorded) Append(context.Context, audit.Entry, time.Duration) (uint64, error) {
-	return u.entries.Add(1) - 1, nil
+// Begin counts.
+func (u *unrecorded) Begin(_ audit.Entry, _ time.Duration, done func(uint64, error)) {
+	done(u.entries.Add(1)-1, nil)
 }
 
 // Ready is always so.
