@@ -119,9 +119,10 @@ const maxRecent = 16384
 // memory knows a caller's last requests, so that their retries count once. The
 // zero memory is empty.
 type memory struct {
-	requests map[requestKey]*request
-	ring     []*request // in the order of their coming
-	next     int        // where the ring, once full, is written over
+	making  map[requestKey]*request // those in the making
+	settled map[requestKey]uint8    // those that stay charged: how often they were tried again
+	ring    []requestKey            // of these, in the order of their settling
+	next    int                     // where the ring, once full, is written over
 }
 
 // requestKey is a hash of all that makes two requests the same.
@@ -133,30 +134,48 @@ type request struct {
 	day     time.Time // on which it was charged
 	counts            // on which it was charged
 	making  int
-	retries int
+	retries uint8
 	settled bool // it stays charged
 }
 
-func (m *memory) recall(key requestKey) *request { return m.requests[key] }
-
-// add remembers a request, and forgets the oldest where there are too many.
-func (m *memory) add(r *request) {
-	if m.requests == nil {
-		m.requests = map[requestKey]*request{}
+// recall returns a request that is known, or nil.
+func (m *memory) recall(key requestKey) *request {
+	if r := m.making[key]; r != nil {
+		return r
 	}
-	m.requests[r.key] = r
-	if len(m.ring) < maxRecent {
-		m.ring = append(m.ring, r)
-		return
+	if retries, known := m.settled[key]; known {
+		return &request{key: key, retries: retries, settled: true}
 	}
-	m.forget(m.ring[m.next])
-	m.ring[m.next] = r
-	m.next = (m.next + 1) % maxRecent
+	return nil
 }
 
-// forget lets a request count anew.
-func (m *memory) forget(r *request) {
-	if m.requests[r.key] == r {
-		delete(m.requests, r.key)
+// begin tells of a request, or a retry, that is in the making now.
+func (m *memory) begin(r *request) {
+	if m.making == nil {
+		m.making, m.settled = map[requestKey]*request{}, map[requestKey]uint8{}
 	}
+	m.making[r.key] = r
+	r.making++
+}
+
+// end tells of one that is not any more. The last one's request is remembered if it
+// stays charged, and the oldest is forgotten where there are too many.
+func (m *memory) end(r *request) {
+	if r.making--; r.making > 0 {
+		return
+	}
+	delete(m.making, r.key)
+	if !r.settled {
+		return
+	}
+	if _, known := m.settled[r.key]; !known {
+		if len(m.ring) < maxRecent {
+			m.ring = append(m.ring, r.key)
+		} else {
+			delete(m.settled, m.ring[m.next])
+			m.ring[m.next] = r.key
+			m.next = (m.next + 1) % maxRecent
+		}
+	}
+	m.settled[r.key] = r.retries
 }

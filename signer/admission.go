@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -113,7 +114,7 @@ func (a *admission) enter(grant policy.Grant, key requestKey, now time.Time) (*c
 		return nil, nil, err
 	}
 	own.making++
-	c.request.making++
+	own.recent.begin(c.request)
 	for _, t := range c.counted() {
 		t.making++
 	}
@@ -146,12 +147,11 @@ func (a *admission) take(c *charge, key requestKey, now time.Time) error {
 		}
 	}
 	if known != nil {
-		known.retries++
+		known.retries += min(1, math.MaxUint8-known.retries)
 		c.request = known
 		return nil
 	}
 	c.request = &request{key: key, day: a.begins, counts: c.counts}
-	c.account.recent.add(c.request)
 	for _, t := range c.counted() {
 		t.used++
 	}
@@ -216,12 +216,11 @@ func (a *admission) release(c *charge, stays bool, now time.Time) {
 		t.making--
 	}
 	r := c.request
-	r.making--
 	r.settled = r.settled || stays
+	c.account.recent.end(r)
 	if r.making > 0 || r.settled {
 		return
 	}
-	c.account.recent.forget(r)
 	for _, t := range r.counted() {
 		t.putBack(now)
 		if r.day.Equal(a.begins) {

@@ -324,24 +324,41 @@ func TestWhatIsGivenBackNeverExceedsTheBurst(t *testing.T) {
 func TestARequestIsForgottenAfterManyOthers(t *testing.T) {
 	var m memory
 	key := func(i int) (k requestKey) { return requestKey(fmt.Appendf(nil, "%016d", i)) }
+	settle := func(i int) {
+		r := &request{key: key(i), settled: true}
+		m.begin(r)
+		m.end(r)
+	}
 	for i := range maxRecent {
-		m.add(&request{key: key(i)})
+		settle(i)
 	}
 	if m.recall(key(0)) == nil {
 		t.Error("the oldest of as many as are remembered is forgotten")
 	}
-	// One that was forgotten and came again is not forgotten for its first coming.
-	m.forget(m.recall(key(0)))
-	m.add(&request{key: key(0)})
-	m.add(&request{key: key(maxRecent)})
-	if m.recall(key(0)) == nil || m.recall(key(1)) != nil {
-		t.Errorf("got %v and %v, want the one that came again and not the oldest", m.recall(key(0)), m.recall(key(1)))
+	// One that is tried again keeps its place, and is known as long as it is in the making.
+	again := m.recall(key(0))
+	again.retries = 3
+	m.begin(again)
+	settle(maxRecent)
+	if m.recall(key(0)) != again || m.recall(key(1)) == nil {
+		t.Errorf("in the making: got %v and %v, want both", m.recall(key(0)), m.recall(key(1)))
+	}
+	m.end(again)
+	if got := m.recall(key(0)); got == nil || got.retries != 3 || m.recall(key(1)) != nil {
+		t.Errorf("settled again: got %v and %v, want 3 retries and the oldest forgotten", got, m.recall(key(1)))
 	}
 	for i := range 2 * maxRecent {
-		m.add(&request{key: key(2*maxRecent + i)})
+		settle(2*maxRecent + i)
 	}
-	if len(m.requests) != maxRecent || len(m.ring) != maxRecent || m.recall(key(0)) != nil {
-		t.Errorf("remembered: got %d and %d, want %d", len(m.requests), len(m.ring), maxRecent)
+	if len(m.settled) != maxRecent || len(m.ring) != maxRecent || len(m.making) != 0 || m.recall(key(0)) != nil {
+		t.Errorf("remembered: got %d, %d and %d in the making, want %d and none", len(m.settled), len(m.ring), len(m.making), maxRecent)
+	}
+	// What is not charged any more is not remembered.
+	given := &request{key: key(-1)}
+	m.begin(given)
+	m.end(given)
+	if m.recall(key(-1)) != nil || len(m.making) != 0 {
+		t.Error("one that was given back is remembered")
 	}
 }
 
