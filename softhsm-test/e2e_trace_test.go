@@ -67,13 +67,14 @@ func first(t *testing.T, calls []*traced, after int, name string, parts ...strin
 }
 
 // TestAnEntryIsOnTheDiskBeforeItsReplyIsWritten looks at the system calls: a page
-// cache survives whatever kills the process, so no kill shows it.
+// cache survives whatever kills the process, so no kill shows it. On the disk is the
+// journal, first; the tiles have the entry before the process ends.
 func TestAnEntryIsOnTheDiskBeforeItsReplyIsWritten(t *testing.T) {
 	t.Parallel()
 	trace := filepath.Join(t.TempDir(), "trace")
 	tracer := []string{
 		"strace", "-D", "-f", "-q", "-yy", "-e", "signal=none", "-s", "1000000",
-		"-e", "trace=openat,write,fsync,renameat,renameat2,rename", "-o", trace,
+		"-e", "trace=openat,write,pwrite64,fsync,fdatasync,renameat,renameat2,rename", "-o", trace,
 	}
 	if out, err := exec.CommandContext(t.Context(), "strace", "-f", "-o", trace, "true").CombinedOutput(); err != nil {
 		t.Fatalf("strace is missing, or may trace nothing here (in a container: --cap-add=SYS_PTRACE): %v\n%s", err, out)
@@ -107,18 +108,19 @@ func TestAnEntryIsOnTheDiskBeforeItsReplyIsWritten(t *testing.T) {
 		calls = readTrace(text)
 		return bytes.Contains(text, []byte("+++ exited with 0 +++"))
 	})
+	for _, call := range calls {
+		if call.name == "openat" && strings.Contains(call.text, journal+`"`) && strings.Contains(call.text, "O_TRUNC") {
+			t.Errorf("the journal was emptied: %s", call.text)
+		}
+	}
 	for n := range signatures {
-		entry := first(t, calls, 0, "write", "/audit/tile/entries/", fmt.Sprintf("traced-%d.", n))
-		durable := isDurable(t, calls, entry, "/audit/tile/entries/")
-		hashes := first(t, calls, entry.over, "write", "/audit/tile/0/")
-		durable = max(durable, isDurable(t, calls, hashes, "/audit/tile/0/"))
-		state := first(t, calls, hashes.over, "write", "/audit/.state/treeState")
-		durable = max(durable, isDurable(t, calls, state, "/audit/.state"))
+		entry := recorded(t, calls, n)
+		durable := first(t, calls, entry.over, "fdatasync", journal+">").over
 		// The next entry is asked for only once the reply is there: what is between
 		// this entry and the next on the connection holds the reply.
 		end := 1 << 62
 		if n+1 < signatures {
-			end = first(t, calls, entry.over, "write", "/audit/tile/entries/", fmt.Sprintf("traced-%d.", n+1)).began
+			end = recorded(t, calls, n+1).began
 		}
 		reply := firstReply(calls, entry.began, end)
 		switch {
@@ -127,7 +129,32 @@ func TestAnEntryIsOnTheDiskBeforeItsReplyIsWritten(t *testing.T) {
 		case reply.began <= durable:
 			t.Errorf("signature %d: the reply began at line %d of the trace, before the entry was durable at line %d", n, reply.began, durable)
 		}
+		bundle := first(t, calls, durable, "write", "/audit/tile/entries/", fmt.Sprintf("traced-%d.", n))
+		isDurable(t, calls, bundle, "/audit/tile/entries/")
+		hashes := first(t, calls, bundle.over, "write", "/audit/tile/0/")
+		isDurable(t, calls, hashes, "/audit/tile/0/")
+		state := first(t, calls, hashes.over, "write", "/audit/.state/treeState")
+		isDurable(t, calls, state, "/audit/.state")
 	}
+}
+
+// journal is how the path of the log's journal ends.
+const journal = "/audit/.journal"
+
+// recorded is the write of an entry to the journal, which is opened for it as it is.
+func recorded(t *testing.T, calls []*traced, n int) *traced {
+	t.Helper()
+	entry := first(t, calls, 0, "pwrite64", journal+">", fmt.Sprintf("traced-%d.", n))
+	var opened *traced
+	for _, call := range calls {
+		if call.name == "openat" && strings.Contains(call.text, journal+`"`) && call.over > 0 && call.over < entry.began {
+			opened = call
+		}
+	}
+	if opened == nil || opened.failed || !strings.Contains(opened.text, "O_WRONLY") {
+		t.Fatalf("signature %d: the journal was not opened for writing before it was written to: %+v", n, opened)
+	}
+	return entry
 }
 
 // isDurable is the line by which what was written so is on the disk: written
