@@ -201,7 +201,8 @@ func (o *observed) only(want fault.Kind) {
 	}
 }
 
-// TestDrillAFullDiskReleasesNothingAndHeals: in the process that met it.
+// TestDrillAFullDiskReleasesNothingAndHeals: in the process that met it, and in one
+// that starts on it. What was released last before stands in the journal alone.
 func TestDrillAFullDiskReleasesNothingAndHeals(t *testing.T) {
 	t.Parallel()
 	v := newVolume(t, "24m")
@@ -221,6 +222,18 @@ func TestDrillAFullDiskReleasesNothingAndHeals(t *testing.T) {
 		before := o.refusals()
 		o.await(t, "say that it does not serve", func() bool { return o.says(healthv1.HealthCheckResponse_NOT_SERVING) })
 		o.await(t, "refuse", func() bool { return o.refusals() >= before+50 })
+		if round%2 == 1 {
+			o.stop()
+			o.only(fault.LogUnavailable)
+			o.signal(t, syscall.SIGKILL)
+			o.wait(t)
+			held := all.count()
+			o = v.run(all)
+			o.await(t, "refuse", func() bool { return o.refusals() >= 50 })
+			if now := all.count(); now != held {
+				t.Errorf("round %d: %d signatures were released on a full disk", round, now-held)
+			}
+		}
 		check(t, os.Remove(filler))
 		began := time.Now()
 		o.await(t, "say that it serves", func() bool { return o.says(healthv1.HealthCheckResponse_SERVING) })
