@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,7 +21,7 @@ import (
 // Tessera's.
 const (
 	journalFile = ".journal" // which is the lock, too
-	lockFile    = ".lock"    // of logs without a journal
+	lockFile    = ".lock"    // the lock of logs without a journal; then a directory
 	stateFile   = ".state/treeState"
 	tesseraLock = ".state/treeState.lock"
 )
@@ -50,18 +51,37 @@ func openFolder(dir string) (*folder, error) {
 
 // giveJournal lets a log that was made without a journal have one: what was its lock.
 func giveJournal(dir string) error {
-	old, err := os.Open(filepath.Join(dir, lockFile))
-	if err != nil {
+	path := filepath.Join(dir, lockFile)
+	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 		return nil //nolint:nilerr // it has one, or none at all: whoever opens it finds out
+	}
+	old, err := os.Open(path)
+	if err != nil {
+		return err
 	}
 	defer old.Close()
 	if err := syscall.Flock(int(old.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return ErrInUse
 	}
-	if _, err := os.Stat(filepath.Join(dir, journalFile)); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(dir, journalFile)); err == nil {
+		return os.Remove(path) // of a version that knows of no journal
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return os.Rename(old.Name(), filepath.Join(dir, journalFile))
+	if err := os.Rename(path, filepath.Join(dir, journalFile)); err != nil {
+		return machineError{err}
+	}
+	return nil
+}
+
+// bar keeps versions out of a directory that know of no journal: they make their lock
+// where it is missing, and would give out indices that entries in the journal have.
+func bar(dir string) error {
+	err := os.Mkdir(filepath.Join(dir, lockFile), 0o700)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	return err
 }
 
 func createFolder(ctx context.Context, config Config, keys []Key) error {
@@ -73,7 +93,7 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 		return err
 	}
 	for _, f := range files {
-		if name := f.Name(); name != journalFile && name != filepath.Dir(stateFile) && name != "lost+found" {
+		if name := f.Name(); name != journalFile && name != lockFile && name != filepath.Dir(stateFile) && name != "lost+found" {
 			return fmt.Errorf("the directory is not empty: there is %s", name)
 		}
 	}
@@ -87,6 +107,9 @@ func createFolder(ctx context.Context, config Config, keys []Key) error {
 	s := &store{place: f}
 	if _, err := os.Stat(filepath.Join(config.Dir, stateFile)); err == nil {
 		return errors.Join(errors.New("the directory has one already"), s.abandon())
+	}
+	if len(bytes.Trim(f.content, "\x00")) > 0 {
+		return errors.Join(fmt.Errorf("the directory has the journal of another log: %s", f.journal.path), s.abandon())
 	}
 	if err := s.run(ctx, config, keys); err != nil {
 		return errors.Join(err, s.abandon())
@@ -119,7 +142,7 @@ func lockFolder(dir string, create int) (*folder, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, lock: lock, journal: &journal{path: path}, freed: make(chan struct{}, 1)}
+	f := &folder{dir: dir, lock: lock, journal: &journal{path: path, through: writeThrough}, freed: make(chan struct{}, 1)}
 	f.freed <- struct{}{}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
@@ -134,7 +157,10 @@ func lockFolder(dir string, create int) (*folder, error) {
 		f.journal.identity, err = lock.Stat()
 	}
 	if err == nil {
-		err = os.NewSyscallError("syncfs", unix.Syncfs(int(lock.Fd())))
+		err = bar(dir)
+	}
+	if err == nil {
+		err = f.flush()
 	}
 	if err != nil {
 		return nil, errors.Join(machineError{err}, f.release())
@@ -149,6 +175,11 @@ func (f *folder) driver(ctx context.Context) (tessera.Driver, error) {
 func (f *folder) source() Source { return Dir(f.dir) }
 
 func (f *folder) release() error { return f.lock.Close() }
+
+// flush has on the disk all that was written to its file system.
+func (f *folder) flush() error {
+	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.lock.Fd())))
+}
 
 // hold keeps the state that the next append renames another file over. On file
 // systems that tell the disk at once what is free (discard) the renaming would

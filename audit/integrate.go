@@ -29,6 +29,7 @@ const (
 type integrator struct {
 	store   *store
 	journal *journal
+	flush   func() error   // has on the disk all that was written so far
 	tree    *compact.Range // of all that is on record; the worker's
 
 	hurry chan struct{} // has room for one; so does came
@@ -43,17 +44,21 @@ type integrator struct {
 }
 
 // newIntegrator goes on from a log of this size and what its journal holds.
-func newIntegrator(ctx context.Context, s *store, j *journal, content []byte, size uint64) (*integrator, error) {
-	records, err := readJournal(content, size)
-	if err != nil {
-		return nil, err
-	}
+func newIntegrator(ctx context.Context, s *store, f *folder, size uint64) (*integrator, error) {
 	tree, err := rangeAt(ctx, s.source(), size)
 	if err != nil {
 		return nil, err
 	}
+	root, err := rootOf(tree)
+	if err != nil {
+		return nil, err
+	}
+	records, err := readJournal(f.content, size, root)
+	if err != nil {
+		return nil, err
+	}
 	i := &integrator{
-		store: s, journal: j, tree: tree,
+		store: s, journal: f.journal, flush: f.flush, tree: tree,
 		hurry: make(chan struct{}, 1), came: make(chan struct{}, 1), changed: make(chan struct{}),
 		records: records, recorded: size, integrated: size,
 	}
@@ -215,7 +220,13 @@ func (i *integrator) catchUp(ctx context.Context) error {
 		if len(records) == 0 {
 			return nil
 		}
-		if err := i.integrate(ctx, records); err != nil {
+		err := i.integrate(ctx, records)
+		if _, _, broken := i.progress(); err == nil && broken != nil {
+			// What Tessera wrote and was not confirmed when it failed, it does not
+			// write again.
+			err = i.flush()
+		}
+		if err != nil {
 			return fmt.Errorf("integrating entries that are in the journal: %w", err)
 		}
 		end := records[len(records)-1].end

@@ -70,31 +70,33 @@ func journalSum(header, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(header[:journalHeader-4], castagnoli), castagnoli, body)
 }
 
-// decodeRecord reads the record that begins here, if one does that is whole.
-func decodeRecord(b []byte) (record, bool) {
+// decodeRecord reads the record that begins here, if one does that is whole, and
+// returns its length without the zeros at its end. Length 0 says that it is none.
+func decodeRecord(b []byte) (r record, length int) {
 	if !bytes.HasPrefix(b, []byte(journalForm)) || len(b) < journalHeader {
-		return record{}, false
+		return record{}, 0
 	}
 	numbers := b[len(journalForm):]
-	first, count, length := binary.BigEndian.Uint64(numbers), binary.BigEndian.Uint32(numbers[8:]), binary.BigEndian.Uint32(numbers[12:])
-	if first > maxSize || int64(length) > int64(len(b)-journalHeader) {
-		return record{}, false
+	first, count, size := binary.BigEndian.Uint64(numbers), binary.BigEndian.Uint32(numbers[8:]), binary.BigEndian.Uint32(numbers[12:])
+	if first > maxSize || count == 0 || int64(size) > int64(len(b)-journalHeader) {
+		return record{}, 0
 	}
-	body := b[journalHeader : journalHeader+int(length)]
+	body := b[journalHeader : journalHeader+int(size)]
 	if binary.BigEndian.Uint32(b[journalHeader-4:]) != journalSum(b, body) {
-		return record{}, false
+		return record{}, 0
 	}
 	entries, err := split(body)
 	if err != nil || len(entries) != int(count) {
-		return record{}, false
+		return record{}, 0
 	}
-	return record{first, first + uint64(count), Digest(numbers[16:]), entries}, true
+	return record{first, first + uint64(count), Digest(numbers[16:]), entries}, journalHeader + int(size)
 }
 
 // journal is the open journal of a directory. Safe for concurrent use.
 type journal struct {
 	path     string
 	identity os.FileInfo
+	through  func(file *os.File, content []byte, offset int64) error // writeThrough
 
 	mu       sync.Mutex
 	next     int      // the block where the next record goes
@@ -168,17 +170,15 @@ func (j *journal) put(at int, content []byte) (err error) {
 	} else if !os.SameFile(now, j.identity) {
 		return fmt.Errorf("%s is not the file that was opened: start again to use it", j.path)
 	}
-	if _, err := file.WriteAt(content, int64(at)*journalBlock); err != nil {
-		return err
-	}
-	return datasync(file)
+	return j.through(file, content, int64(at)*journalBlock)
 }
 
 // try finds out whether a record could be written: by writing where the next one
-// goes that it is none.
-func (j *journal) try() error {
+// goes that it is none. The first entries, so many, are in the tiles.
+func (j *journal) try(inTiles uint64) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	j.free(inTiles)
 	at, err := j.place(1)
 	if err == nil {
 		err = j.put(at, make([]byte, journalBlock))
@@ -195,17 +195,32 @@ func (j *journal) free(end uint64) {
 	j.held = slices.Delete(j.held, 0, left)
 }
 
+// clear overwrites the journal, all of which is in the tiles. After a write that
+// failed the kernel shows what the disk may not have, until the machine starts anew:
+// where it shows no record, there could be one then that takes the indices of others.
+func (j *journal) clear() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.put(0, make([]byte, journalSize))
+}
+
 // errJournal is the error of a journal that must not be continued.
 var errJournal = errors.New("the journal is damaged, or of another log: entries that were released may be missing")
 
-// readJournal returns what a log of this size has in its journal and not in its
-// tiles: records that follow one another, the first of which may begin before. Those
-// before it were left over, and one at the end that is not whole was never confirmed.
-func readJournal(content []byte, size uint64) ([]record, error) {
+// readJournal returns what a log of this size and root hash has in its journal and
+// not in its tiles: records that follow one another, the first of which may begin
+// before. Those before it were left over, and one at the end that is not whole was
+// never confirmed.
+func readJournal(content []byte, size uint64, root Digest) ([]record, error) {
 	var after []record
-	for at := 0; at < len(content); at += journalBlock {
-		if r, whole := decodeRecord(content[at:]); whole && r.end > size {
+	for at := 0; at < len(content); {
+		r, length := decodeRecord(content[at:])
+		at += max(1, (length+journalBlock-1)/journalBlock) * journalBlock
+		switch {
+		case r.end > size:
 			after = append(after, r)
+		case r.end == size && length > 0 && r.root != root:
+			return nil, fmt.Errorf("%w: the first %d entries have another root hash than was recorded", errJournal, size)
 		}
 	}
 	slices.SortFunc(after, func(x, y record) int { return cmp.Compare(x.first, y.first) })
@@ -244,8 +259,12 @@ func fillJournal(path string) (content []byte, err error) {
 	return content, nil
 }
 
-// datasync has what was written to a file on the disk.
-func datasync(file *os.File) error {
+// writeThrough writes what is on the disk when it returns, in a file that is long
+// enough already.
+func writeThrough(file *os.File, content []byte, offset int64) error {
+	if _, err := file.WriteAt(content, offset); err != nil {
+		return err
+	}
 	for {
 		err := unix.Fdatasync(int(file.Fd()))
 		if !errors.Is(err, unix.EINTR) {

@@ -136,7 +136,7 @@ func (s *store) start(ctx context.Context, config Config, keys []Key) error {
 	}
 	s.opened, s.record = size, s.add
 	if folder, is := s.place.(*folder); is {
-		if s.integrator, err = newIntegrator(ctx, s, folder.journal, folder.content, size); err != nil {
+		if s.integrator, err = newIntegrator(ctx, s, folder, size); err != nil {
 			return err
 		}
 		folder.content = nil
@@ -146,7 +146,11 @@ func (s *store) start(ctx context.Context, config Config, keys []Key) error {
 		return err
 	}
 	if s.integrator != nil {
-		if err := s.integrator.catchUp(ctx); err != nil {
+		err := s.integrator.catchUp(ctx)
+		if err == nil {
+			err = s.integrator.journal.clear()
+		}
+		if err != nil {
 			return machineError{err}
 		}
 	}
@@ -217,10 +221,10 @@ func (s *store) healed(ctx context.Context, size uint64) error {
 		return broken
 	}
 	if s.integrator != nil {
-		if err := s.integrator.journal.try(); err != nil {
+		size, _, _ = s.integrator.progress()
+		if err := s.integrator.journal.try(size); err != nil {
 			return err
 		}
-		size, _, _ = s.integrator.progress()
 	}
 	return s.probe(ctx, size)
 }
