@@ -139,7 +139,6 @@ func (s *store) refuse() {
 // add hands entries to Tessera and waits for the outcome of each. The error is of
 // all of them.
 func (s *store) add(ctx context.Context, entries [][]byte) ([]appended, error) {
-	defer s.hold()()
 	futures := make([]tessera.IndexFuture, len(entries))
 	for i, entry := range entries {
 		futures[i] = s.appender.Add(ctx, tessera.NewEntry(entry))

@@ -65,9 +65,6 @@ func (d *database) usable() error {
 	return nil
 }
 
-// hold has nothing to keep.
-func (d *database) hold() func() { return func() {} }
-
 func (d *database) look(ctx context.Context) error {
 	if err := d.durable(ctx); err != nil {
 		return err

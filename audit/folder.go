@@ -31,8 +31,7 @@ type folder struct {
 	dir     string
 	lock    *os.File
 	journal *journal
-	content []byte        // of the journal, as it was found
-	freed   chan struct{} // has an element unless a state is being freed
+	content []byte // of the journal, as it was found
 }
 
 // openFolder locks a directory that has a log.
@@ -137,13 +136,12 @@ func lockFolder(dir string, create int) (*folder, error) {
 	path := filepath.Join(dir, journalFile)
 	lock, err := os.OpenFile(path, os.O_RDONLY|create, 0o600) // a writer would hold off a remount
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, machineError{fmt.Errorf("%w: there is no %s. Put it back; if it is lost for good, an empty file in its place lets the log go on without it", errJournal, path)}
+		return nil, machineError{fmt.Errorf("the journal %s is missing, and with it entries that may have been released: put it back; if it is lost for good, an empty file in its place lets the log go on without it", path)}
 	}
 	if err != nil {
 		return nil, err
 	}
-	f := &folder{dir: dir, lock: lock, journal: &journal{path: path, through: writeThrough}, freed: make(chan struct{}, 1)}
-	f.freed <- struct{}{}
+	f := &folder{dir: dir, lock: lock, journal: &journal{path: path, through: writeThrough}}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			err = ErrInUse
@@ -179,24 +177,6 @@ func (f *folder) release() error { return f.lock.Close() }
 // flush has on the disk all that was written to its file system.
 func (f *folder) flush() error {
 	return os.NewSyscallError("syncfs", unix.Syncfs(int(f.lock.Fd())))
-}
-
-// hold keeps the state that the next append renames another file over. On file
-// systems that tell the disk at once what is free (discard) the renaming would
-// otherwise wait for that, with the append. It is freed beside the next one, by a
-// goroutine that the one after that waits for.
-func (f *folder) hold() (let func()) {
-	state, err := unix.Open(filepath.Join(f.dir, stateFile), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return func() {} // the append meets it, too
-	}
-	<-f.freed
-	return func() {
-		go func() {
-			_ = unix.Close(state) // it was only read
-			f.freed <- struct{}{}
-		}()
-	}
 }
 
 // usable finds what would make Tessera panic, or begin anew, at the next append:

@@ -17,9 +17,9 @@ import (
 // nothing did lately, how often at most, and how much at once.
 const (
 	integrateSoon  = 2 * time.Millisecond
-	integrateEvery = 250 * time.Millisecond
-	integrateAgain = watchInterval // after it failed
-	integrateMost  = 2048          // entries
+	integrateEvery = 500 * time.Millisecond // sooner for who reads, or where the journal is half full
+	integrateAgain = watchInterval          // after it failed
+	integrateMost  = 2048                   // entries
 )
 
 // integrator puts entries on record in the journal of a directory, and brings them
@@ -119,6 +119,9 @@ func (i *integrator) record(ctx context.Context, entries [][]byte) ([]appended, 
 	i.records, i.recorded = append(i.records, r), r.end
 	i.mu.Unlock()
 	signal(i.came)
+	if i.journal.halfFull() {
+		signal(i.hurry)
+	}
 	results := make([]appended, len(entries))
 	for n := range results {
 		results[n].index = r.first + uint64(n)
@@ -283,6 +286,7 @@ func (i *integrator) integrate(ctx context.Context, records []record) error {
 		return err
 	}
 	if after.Size != last.end || Digest(after.Root) != last.root {
+		s.cancel() // it would sign that
 		return fmt.Errorf("the first %d entries have another root hash than was recorded", last.end)
 	}
 	return nil
@@ -297,7 +301,6 @@ func (i *integrator) append(ctx context.Context, entries [][]byte) error {
 		return nil
 	}
 	s := i.store
-	defer s.hold()()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	options := *s.options

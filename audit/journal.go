@@ -157,6 +157,20 @@ func (j *journal) write(r *record, inTiles uint64) error {
 	return nil
 }
 
+// halfFull reports whether half of the journal is not in the tiles yet.
+func (j *journal) halfFull() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(j.held) == 0 {
+		return false
+	}
+	used := j.next - j.held[0].from
+	if used <= 0 {
+		used += journalBlocks
+	}
+	return used >= journalBlocks/2
+}
+
 // put writes blocks through. The file is opened for it, since who has one open for
 // writing holds off a remount; and it must be the one that was read.
 func (j *journal) put(at int, content []byte) (err error) {

@@ -16,10 +16,10 @@ import (
 	"github.com/roamsign/roamsign/internal/fault"
 )
 
-// The log's pace. Tessera gathers for batchAge, which need be no longer than it
-// takes to hand it a batch: that, and three writes with their fsyncs, is what a lone
-// entry costs. Where others are expected it waits for them for half of what a
-// batch takes, within bounds, and where nobody has a use for it yet up to maxSpare.
+// The log's pace. A batch waits for others that are expected for half of what one
+// takes, within bounds, and where nobody has a use for it yet up to maxSpare. In a
+// database Tessera gathers for batchAge, which need be no longer than it takes to hand
+// it a batch.
 const (
 	batchAge      = 250 * time.Microsecond
 	gatherAge     = time.Millisecond
@@ -63,7 +63,7 @@ type Log struct {
 // has the log open, a log that is not signed with these keys, or whose files do
 // not agree.
 //
-// A directory that becomes read-only, or goes, under an append in flight ends the
+// A directory that becomes read-only, or goes, while Tessera writes to it may end the
 // process: Tessera panics then, in a goroutine of its own. Whoever runs the process
 // starts it again, and Open then waits for the directory as said.
 func Open(ctx context.Context, config Config, logger *slog.Logger) (*Log, error) {

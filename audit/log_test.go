@@ -67,23 +67,6 @@ func closingPublishes(t *testing.T, config audit.Config) {
 	}
 }
 
-// TestWhatWasReplacedIsLetGo: an append holds the state before it, for a moment.
-func TestWhatWasReplacedIsLetGo(t *testing.T) {
-	log, config := newLog(t)
-	fill(t, log, 0, 50)
-	until(t, "all let go", func() error {
-		files, err := os.ReadDir("/proc/self/fd")
-		check(t, err)
-		for _, file := range files {
-			path, err := os.Readlink(filepath.Join("/proc/self/fd", file.Name()))
-			if err == nil && strings.HasPrefix(path, config.Dir) && strings.HasSuffix(path, "(deleted)") {
-				return fmt.Errorf("%s is open", path)
-			}
-		}
-		return nil
-	})
-}
-
 func TestAnEntryWithoutFormIsAFaultOfTheService(t *testing.T) { everywhere(t, anEntryWithoutForm) }
 
 func anEntryWithoutForm(t *testing.T, config audit.Config) {

@@ -38,9 +38,6 @@ type place interface {
 	source() Source
 	// usable finds what forbids the next append. It takes microseconds.
 	usable() error
-	// hold keeps what Tessera replaces next until what it returns is called. To free
-	// it may take longer than replacing it does.
-	hold() (let func())
 	// same finds what is wrong with what Tessera did without error.
 	same() error
 	// look finds out whether a log that could be written still can be, and lets
