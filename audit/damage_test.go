@@ -12,7 +12,7 @@ import (
 	"github.com/roamsign/roamsign/audit"
 )
 
-const journalSize = 4 << 20
+const journalSize = 2 << 20
 
 // A log of 20 entries, with a record of three and one of two that are in its journal
 // alone.

@@ -113,7 +113,7 @@ func directoryRefuses(_ *testing.T, config *audit.Config) injection {
 		errs: true,
 		spoil: func(t *testing.T) {
 			check(t, os.Rename(journal, journal+"-away"))
-			check(t, os.WriteFile(journal, make([]byte, 4<<20), 0o600))
+			check(t, os.WriteFile(journal, make([]byte, 2<<20), 0o600))
 		},
 		mend: func(t *testing.T) { check(t, os.Rename(journal+"-away", journal)) },
 	}

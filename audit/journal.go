@@ -31,7 +31,7 @@ const (
 	journalForm   = "rsjnl\x00\x00\x01"
 	journalHeader = len(journalForm) + 8 + 4 + 4 + len(Digest{}) + 4
 	journalBlock  = 4 << 10
-	journalBlocks = 1 << 10
+	journalBlocks = 512
 	journalSize   = journalBlocks * journalBlock // of some batches of batchBytes
 )
 
@@ -212,10 +212,12 @@ func (j *journal) free(end uint64) {
 // clear overwrites the journal, all of which is in the tiles. After a write that
 // failed the kernel shows what the disk may not have, until the machine starts anew:
 // where it shows no record, there could be one then that takes the indices of others.
-func (j *journal) clear() error {
+// It takes what was read of the journal, and needs it for the purpose.
+func (j *journal) clear(content []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.put(0, make([]byte, journalSize))
+	clear(content)
+	return j.put(0, content)
 }
 
 // errJournal is the error of a journal that must not be continued.
@@ -256,14 +258,20 @@ func fillJournal(path string) (content []byte, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	content, err = io.ReadAll(io.LimitReader(file, journalSize+1))
-	if err != nil || len(content) == journalSize {
-		return content, err
-	}
-	if len(content) > journalSize || len(bytes.Trim(content, "\x00")) > 0 {
-		return nil, fmt.Errorf("%s has %d bytes instead of %d: %w", path, len(content), journalSize, errJournal)
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
 	}
 	content = make([]byte, journalSize)
+	length, err := io.ReadFull(file, content)
+	switch {
+	case err == nil && info.Size() == journalSize:
+		return content, nil
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, err
+	case info.Size() > journalSize || len(bytes.Trim(content[:length], "\x00")) > 0:
+		return nil, fmt.Errorf("%s has %d bytes instead of %d: %w", path, info.Size(), journalSize, errJournal)
+	}
 	if _, err := file.WriteAt(content, 0); err != nil {
 		return nil, err
 	}

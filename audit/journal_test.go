@@ -193,7 +193,7 @@ func (r *ring) crash(power func() bool, outcome func() []int) {
 		}
 		r.start()
 		r.disk.to = outcome()
-		if err := r.clear(); err == nil {
+		if err := r.clear(make([]byte, journalSize)); err == nil {
 			r.doubted = nil
 			return
 		}

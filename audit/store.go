@@ -136,20 +136,20 @@ func (s *store) start(ctx context.Context, config Config, keys []Key) error {
 		if s.integrator, err = newIntegrator(ctx, s, folder, size); err != nil {
 			return err
 		}
-		folder.content = nil
 		s.opened, s.record = s.integrator.recorded, s.integrator.record
 	}
 	if err := s.run(ctx, config, keys); err != nil {
 		return err
 	}
-	if s.integrator != nil {
+	if folder, is := s.place.(*folder); is {
 		err := s.integrator.catchUp(ctx)
 		if err == nil {
-			err = s.integrator.journal.clear()
+			err = s.integrator.journal.clear(folder.content)
 		}
 		if err != nil {
 			return machineError{err}
 		}
+		folder.content = nil
 	}
 	s.work(ctx)
 	return nil
