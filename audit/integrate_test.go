@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -164,7 +165,7 @@ func TestAProcessThatDiesBeforeTheTiles(t *testing.T) {
 	quiet(t, log)
 	release := heldUp(t, config)
 	appendEach(t, log, appended, 3, 4)
-	for n, index := range fill(t, log, 5, 300) {
+	for n, index := range fill(t, log, 5, 50) {
 		appended[index] = n
 	}
 	died := copyOf(t, config)
@@ -173,11 +174,11 @@ func TestAProcessThatDiesBeforeTheTiles(t *testing.T) {
 		t.Fatalf("in the journal of the process that died: got %v, want two records and some more", got)
 	}
 	next := open(t, died)
-	if state := string(mustRead(t, filepath.Join(died.Dir, ".state/treeState"))); !strings.Contains(state, `"size":300,`) {
-		t.Errorf("in the tiles once it is open: got %s, want 300 entries", state)
+	if state := string(mustRead(t, filepath.Join(died.Dir, ".state/treeState"))); !strings.Contains(state, `"size":50,`) {
+		t.Errorf("in the tiles once it is open: got %s, want 50 entries", state)
 	}
 	recorded(t, next, appended)
-	appendEach(t, next, appended, 300)
+	appendEach(t, next, appended, 50)
 	quiet(t, next)
 	examine(t, next, died, since)
 }
@@ -256,8 +257,13 @@ func TestWhatAFailedIntegrationWroteIsConfirmed(t *testing.T) {
 	log.ForgetOnce()
 	appended := map[uint64]int{}
 	appendEach(t, log, appended, 0)
-	if counts := <-confirmed; len(counts) > 0 {
-		t.Errorf("in the journal alone: got %v, want all in the tiles already", counts)
+	select {
+	case counts := <-confirmed:
+		if len(counts) > 0 {
+			t.Errorf("in the journal alone: got %v, want all in the tiles already", counts)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("what was written is not confirmed")
 	}
 	until(t, "ready again", log.Ready)
 	appendEach(t, log, appended, 1)
