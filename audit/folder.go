@@ -52,7 +52,7 @@ func openFolder(dir string) (*folder, error) {
 func giveJournal(dir string) error {
 	path := filepath.Join(dir, lockFile)
 	if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
-		return nil //nolint:nilerr // it has one, or none at all: whoever opens it finds out
+		return nil // it has one, or none at all: whoever opens it finds out
 	}
 	old, err := os.Open(path)
 	if err != nil {
