@@ -191,7 +191,7 @@ func TestAJournalThatIsFullReleasesNothingAndHeals(t *testing.T) {
 	appendEach(t, log, appended, 0)
 	quiet(t, log)
 	release := heldUp(t, config)
-	const callers = 400
+	const callers = 200
 	type result struct {
 		index uint64
 		n     int

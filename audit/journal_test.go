@@ -243,10 +243,10 @@ func TestARecordGoesWhereNoneIsNeeded(t *testing.T) {
 	for name, row := range map[string]struct {
 		oldest, next, count, want int // -1: nowhere
 	}{
-		"after the last":             {oldest: 10, next: 1000, count: 24, want: 1000},
-		"not beyond the end":         {oldest: 10, next: 1000, count: 25, want: -1},
-		"before the oldest":          {oldest: 10, next: 1020, count: 10, want: 0},
-		"not over the oldest":        {oldest: 10, next: 1020, count: 11, want: -1},
+		"after the last":             {oldest: 10, next: journalBlocks - 24, count: 24, want: journalBlocks - 24},
+		"not beyond the end":         {oldest: 10, next: journalBlocks - 24, count: 25, want: -1},
+		"before the oldest":          {oldest: 10, next: journalBlocks - 4, count: 10, want: 0},
+		"not over the oldest":        {oldest: 10, next: journalBlocks - 4, count: 11, want: -1},
 		"between last and oldest":    {oldest: 10, next: 4, count: 6, want: 4},
 		"not into the oldest":        {oldest: 10, next: 4, count: 7, want: -1},
 		"not where all is held":      {oldest: 10, next: 10, count: 1, want: -1},
