@@ -83,6 +83,7 @@ func Empty(t testing.TB) *Token {
 			PINFile:     pin,
 			KeyLabel:    "signing",
 			KeyID:       random(8),
+			Sessions:    3, // on any machine: drills count them
 		},
 		Dir: dir,
 	}
