@@ -57,7 +57,7 @@ type Config struct {
 	KeyID    string `yaml:"key_id"`
 
 	// Sessions is how many signatures are made at once, 1 to 1024. Default (0):
-	// 3 for each core, which is right for a token in software; a
+	// 2 for each core, which is right for a token in software; a
 	// network HSM wants what its vendor advises. Never more than the token allows
 	// less one, which is held for life. Too many make long tails, too few leave
 	// the token idle.
@@ -170,7 +170,7 @@ func (c Config) keyID() []byte {
 func (c Config) sessions(limit uint) (int, error) {
 	n := c.Sessions
 	if n == 0 {
-		n = 3 * runtime.GOMAXPROCS(0)
+		n = 2 * runtime.GOMAXPROCS(0)
 	}
 	if limit == 0 || limit > maxSessions {
 		return n, nil
