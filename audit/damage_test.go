@@ -184,3 +184,34 @@ func TestALogIsNotMadeOverAnothersJournal(t *testing.T) {
 		t.Errorf("got %v, want to be refused", err)
 	}
 }
+
+// TestTilesThatAreChangedUnderTheLogEndIt: what Tessera makes of them is not the log
+// that was recorded.
+func TestTilesThatAreChangedUnderTheLogEndIt(t *testing.T) {
+	t.Parallel()
+	config := newConfig(t)
+	check(t, audit.Create(t.Context(), config))
+	log, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler))
+	check(t, err)
+	fill(t, log, 0, 300)
+	quiet(t, log)
+	flip(t, filepath.Join(config.Dir, "tile/1/000.p/1"), 7)
+	if _, err := log.Append(t.Context(), entry(300), 0); err != nil {
+		t.Errorf("the first entry, which is in the journal: got %v", err)
+	}
+	until(t, "not ready", func() error {
+		if err := log.Ready(); err == nil || !strings.Contains(err.Error(), "another root hash") {
+			return errors.New("the log is ready")
+		}
+		return nil
+	})
+	if _, err := log.Append(t.Context(), entry(301), 0); !isUnavailable(err) {
+		t.Errorf("the next one: got %v, want a log that is unavailable", err)
+	}
+	if err := log.Close(t.Context()); err == nil {
+		t.Error("closed in order, with an entry that is in no tile")
+	}
+	if _, err := audit.Open(t.Context(), config, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("opened again, with the tiles as they are")
+	}
+}

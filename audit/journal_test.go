@@ -238,6 +238,28 @@ func TestTheJournalHoldsWhatWasConfirmed(t *testing.T) {
 	}
 }
 
+func TestAJournalIsHalfFullFromOneEndToTheOther(t *testing.T) {
+	t.Parallel()
+	const half = journalBlocks / 2
+	for name, row := range map[string]struct {
+		held []blocks
+		next int
+		want bool
+	}{
+		"nothing is held":              {nil, half + 10, false},
+		"less than half":               {[]blocks{{from: 10}}, half + 9, false},
+		"half":                         {[]blocks{{from: 10}}, half + 10, true},
+		"less than half, over the end": {[]blocks{{from: half + 10}}, 9, false},
+		"half, over the end":           {[]blocks{{from: half + 10}}, 10, true},
+		"all of it":                    {[]blocks{{from: 10}}, 10, true},
+	} {
+		j := journal{held: row.held, next: row.next}
+		if got := j.halfFull(); got != row.want {
+			t.Errorf("%s: got %t, want %t", name, got, row.want)
+		}
+	}
+}
+
 func TestARecordGoesWhereNoneIsNeeded(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]struct {
