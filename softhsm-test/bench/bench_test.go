@@ -25,7 +25,7 @@ type pace struct {
 
 var (
 	thorough = pace{rounds: 5, few: 3, span: time.Second, invoices: 10_000, settle: 3 * time.Minute, flood: 30 * time.Second, singles: 400, bench: "300ms", count: "3"}
-	quick    = pace{rounds: 3, few: 1, span: 120 * time.Millisecond, invoices: 1000, settle: time.Second, flood: 2 * time.Second, singles: 40, bench: "50ms", count: "1"}
+	quick    = pace{rounds: 2, few: 1, span: 100 * time.Millisecond, invoices: 500, settle: time.Second, flood: time.Second, singles: 25, bench: "15ms", count: "1"}
 )
 
 // BenchmarkTable measures everything once, prints the table, and writes it as
